@@ -1,0 +1,218 @@
+"""The Engine protocol: runtimes, specifications and snapshots; nothing of any engine's own JSON.
+
+Errors are the catalogue's (``runtime_server.errors``), and the two below that callers act upon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from runtime_server.models import EngineVersion, HostPort
+
+
+class ContainerMissing(Exception):
+    """The engine has no container of that id or name."""
+
+
+class NameTaken(Exception):
+    """A container of that name exists already: an earlier attempt of the same start."""
+
+
+class ContainerState(StrEnum):
+    """What an engine says of a container (Docker's words; Podman's are translated)."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """A container port on a host address; ``host_port`` None lets the engine choose."""
+
+    container_port: int
+    protocol: str
+    host_ip: str
+    host_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host folder (absolute ``source``) or a named volume at ``target``."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the source is a volume's name."""
+        return not self.source.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """Everything an engine needs to create a runtime's container; policy has been applied.
+
+    Sizes are bytes, ``cpus`` is in whole CPUs, 0 or None means the engine's own default.
+    """
+
+    runtime_id: str
+    image: str
+    labels: Mapping[str, str]
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[Publish, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    restart_policy: tuple[str, int] | None = None
+    network: str | None = None
+    working_dir: str | None = None
+    user: str | None = None
+    group_add: tuple[str, ...] = ()
+    hostname: str | None = None
+    cpus: float | None = None
+    memory: int | None = None
+    pids_limit: int | None = None
+    shm_size: int | None = None
+    read_only: bool = False
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+    extra_hosts: Mapping[str, str] = field(default_factory=dict)
+    init: bool = True
+    gpus: str | int | None = None
+    platform: str | None = None
+    runtime_class: str | None = None
+    cap_drop: tuple[str, ...] = ("ALL",)
+    cap_add: tuple[str, ...] = ()
+    no_new_privileges: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A container as it was at one moment. Times are Unix seconds."""
+
+    container_id: str
+    name: str
+    state: ContainerState
+    image: str
+    labels: Mapping[str, str]
+    ports: Mapping[str, list[HostPort]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+    created_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    restart_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A container in a listing: what costs the engine no inspection."""
+
+    container_id: str
+    name: str
+    state: ContainerState
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """Something that happened to one of our containers. ``at`` is Unix seconds."""
+
+    container_id: str
+    runtime_id: str
+    action: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLogin:
+    """Credentials for one pull."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+class EventStream(Protocol):
+    """Events as they come; iteration ends when the engine goes away or ``close`` is called by any thread."""
+
+    def __iter__(self) -> Iterator[EngineEvent]: ...
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """A container engine, limited to the containers that carry one instance's label.
+
+    ``container`` parameters take a container id, or a runtime id, which is the container's name. All methods may
+    raise ``EngineUnreachable``, ``EngineTimeout`` and ``EngineFailed``; those on a container ``ContainerMissing``.
+    """
+
+    instance: str
+
+    def ping(self) -> None:
+        """Return if the engine answers."""
+
+    def version(self) -> EngineVersion:
+        """What the engine says of itself."""
+
+    def image_present(self, image: str) -> bool:
+        """Whether the image is on the engine. Raises ``ImageReferenceInvalid``."""
+
+    def pull(
+        self,
+        image: str,
+        *,
+        platform: str | None = None,
+        login: RegistryLogin | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        """Pull the image. Raises ``ImageNotFound``, ``ImagePullFailed``, ``ImageReferenceInvalid``."""
+
+    def create(self, spec: RuntimeSpec) -> str:
+        """Create the container and return its id.
+
+        Raises ``NameTaken``, ``ImageNotFound`` and the catalogue's errors of a specification.
+        """
+
+    def start(self, container: str) -> None:
+        """Start it; a running one stays as it is. Raises ``PortInUse``, ``CommandNotFound`` and the like."""
+
+    def inspect(self, container: str) -> Snapshot:
+        """What the engine knows. A foreign container, without this instance's label, is ``ContainerMissing``."""
+
+    def pause(self, container: str) -> bool:
+        """Freeze it: False where it was paused. Raises ``InvalidState`` where it doesn't run."""
+
+    def resume(self, container: str) -> bool:
+        """Thaw it: False where it wasn't paused. Raises ``InvalidState`` where it doesn't run."""
+
+    def stop(self, container: str, grace: float) -> bool:
+        """TERM, then KILL after ``grace`` seconds; thaws a paused one. False where it had ended before."""
+
+    def remove(self, container: str) -> bool:
+        """Kill and remove it with its anonymous volumes; returns when it's gone. False where it was gone."""
+
+    def list(self) -> list[Listed]:
+        """All containers with this instance's label, in any state."""
+
+    def logs(self, container: str, tail: int = 100) -> str:
+        """The last lines of stdout and stderr together."""
+
+    def events(self, since: float | None = None) -> EventStream:
+        """Follow this instance's containers from Unix time ``since`` (none: from now).
+
+        Returns once the engine has accepted the subscription.
+        """
+
+    def close(self) -> None:
+        """Give back connections."""
