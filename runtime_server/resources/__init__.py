@@ -1,0 +1,1 @@
+"""Falcon resources: one class per lifecycle action, each responder a few lines."""

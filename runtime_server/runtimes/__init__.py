@@ -1,0 +1,1 @@
+"""What the service knows about runtimes: states, policy, starts, stops and the reconciler."""
