@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime_server.paths import default_state_dir, default_volume_root
+
+PREFIX = "RUNTIME_SERVER_"
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list."""
@@ -17,7 +20,7 @@ Names = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """What an operator can set. Each field is ``RUNTIME_SERVER_<NAME>`` in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="RUNTIME_SERVER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - the user's own default
     port: int = Field(8090, ge=0, le=65535, description="Port to listen on.")
@@ -82,3 +85,25 @@ class Settings(BaseSettings):
     def slow_lane(self) -> int:
         """How many threads of a worker may wait at once, always fewer than all."""
         return min(self.slow_threads or max(1, self.threads * 3 // 4), self.threads - 1)
+
+
+def explain(error: ValidationError) -> list[str]:
+    """One sentence for each setting that is wrong; never with the value, which may be a secret."""
+    sentences = []
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        name = PREFIX + str(each["loc"][0]).upper().removeprefix(PREFIX) if each["loc"] else f"{PREFIX}*"
+        sentences.append(f"{name}: {each['msg'][:1].lower()}{each['msg'][1:]}.")
+    return sentences
+
+
+def load() -> Settings:
+    """The settings of the environment.
+
+    Raises:
+        SystemExit: 2, with a sentence on stderr for each setting that is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        sys.stderr.write("".join(f"{sentence}\n" for sentence in explain(error)))
+        raise SystemExit(2) from None

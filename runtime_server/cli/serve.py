@@ -1,0 +1,117 @@
+"""Serving: the state prepared, the port free, then gunicorn in this process."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime_server.paths import API_KEY_FILE
+from runtime_server.settings import Settings
+
+if TYPE_CHECKING:
+    from runtime_server.state import State
+
+
+def prepare_state(settings: Settings) -> State:
+    """Make the state directory, the key and the database ready, and say where a generated key lies.
+
+    Raises:
+        SystemExit: 1, with a sentence on stderr, where the directory can't be used.
+    """
+    from runtime_server.state import prepare
+
+    try:
+        state = prepare(settings)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        click.echo(
+            f"The state directory {settings.state_dir} can't be used: {reason}. "
+            "Choose another with --state-dir or RUNTIME_SERVER_STATE_DIR.",
+            err=True,
+        )
+        raise SystemExit(1) from None
+    if state.generated_key is not None:
+        click.echo(f"The API key is in {Path(state.directory) / API_KEY_FILE}", err=True)
+    elif settings.auth == "off":
+        click.echo("RUNTIME_SERVER_AUTH=off: whoever reaches the port controls the runtimes.", err=True)
+    return state
+
+
+def check_port(host: str, port: int) -> None:
+    """Say in plain words why the address can't be listened on; gunicorn would try for five seconds.
+
+    Raises:
+        click.ClickException: it is taken, not this machine's, or not allowed.
+    """
+    where = f"{host}:{port}"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        raise click.ClickException(f"RUNTIME_SERVER_HOST: no address of this machine is known as {host!r}.") from None
+    family, kind, _proto, _name, target = found[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(target)
+            probe.listen(1)
+        except OSError as error:
+            reasons = {
+                errno.EADDRINUSE: f"Another program listens on {where} already.",
+                errno.EADDRNOTAVAIL: f"{host} is not an address of this machine (RUNTIME_SERVER_HOST).",
+                errno.EACCES: f"This user may not listen on port {port}.",
+            }
+            reason = reasons.get(error.errno or 0, f"Can't listen on {where}: {error.strerror}.")
+            raise click.ClickException(f"{reason} Choose another port with --port or RUNTIME_SERVER_PORT.") from None
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. The environment must say what ``settings`` says: the workers read it again."""
+    check_port(settings.host, settings.port)
+
+    from gunicorn.app.base import BaseApplication
+
+    from runtime_server import gunicorn_conf
+
+    class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+        """gunicorn with the settings of ``gunicorn_conf`` and no command line of its own."""
+
+        def load_config(self) -> None:
+            for name, value in vars(gunicorn_conf).items():
+                if name in self.cfg.settings:
+                    self.cfg.set(name, value)
+
+        def load(self) -> object:
+            from runtime_server.wsgi import app
+
+            return app
+
+    Server().run()
+
+
+def check_config(settings: Settings) -> bool:
+    """Tell whether the service could run: settings, keys, engine. Writes nothing and listens nowhere."""
+    from runtime_server.engine.docker import DockerEngine
+    from runtime_server.errors import Problem
+    from runtime_server.web.auth import KeyRing
+
+    try:
+        if settings.auth == "on" and settings.api_keys:
+            KeyRing.from_settings(settings, None)
+    except (ValueError, Problem):
+        click.echo("RUNTIME_SERVER_API_KEYS must be name:key pairs with commas between them.", err=True)
+        return False
+    click.echo(f"Settings: fine. Listens on {settings.host}:{settings.port}, state in {settings.state_dir}.")
+    engine = DockerEngine("check-config", address=settings.engine, timeout=min(settings.engine_timeout, 10.0))
+    try:
+        version = engine.version()
+    except Problem as problem:
+        click.echo(f"Engine: {problem.detail}", err=True)
+        return False
+    finally:
+        engine.close()
+    click.echo(f"Engine: {version.name} {version.version}, API {version.api_version}.")
+    return True

@@ -1,0 +1,67 @@
+"""Looking after an instance: ``drain`` before a maintenance, ``purge`` to be rid of everything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from runtime_server.errors import Problem
+from runtime_server.settings import PREFIX, Settings, load
+
+state_dir = click.option(
+    "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="The instance's state directory."
+)
+
+
+def _settings(directory: Path | None) -> Settings:
+    if directory is not None:
+        os.environ[f"{PREFIX}STATE_DIR"] = str(directory)
+    settings = load()
+    if not settings.state_dir.is_dir():
+        raise click.ClickException(f"There is no instance in {settings.state_dir} (RUNTIME_SERVER_STATE_DIR).")
+    return settings
+
+
+@click.command()
+@state_dir
+@click.option("--timeout", type=click.FloatRange(min=0), default=300.0, show_default=True, help="Seconds to wait.")
+@click.option("--off", is_flag=True, help="Accept starts again.")
+def drain(state_dir: Path | None, timeout: float, off: bool) -> None:
+    """Refuse new starts and wait until no operation is in progress.
+
+    Exits with 0 once nothing is in progress, 1 where something still is after the timeout; starts stay refused
+    in both cases, over restarts too, until `runtime-server drain --off`.
+    """
+    settings = _settings(state_dir)
+    from runtime_server.runtimes import upkeep
+
+    if off:
+        upkeep.undrain(settings)
+        click.echo("Starts are accepted again.")
+        return
+    click.echo("New starts are refused; waiting for operations in progress.")
+    if not upkeep.drain(settings, timeout):
+        raise click.ClickException(f"Operations are still in progress after {timeout:g} s. Starts stay refused.")
+    click.echo("Nothing is in progress. `runtime-server drain --off` accepts starts again.")
+
+
+@click.command()
+@state_dir
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def purge(state_dir: Path | None, yes: bool) -> None:
+    """Remove every container, network and record that belongs to this instance, after asking.
+
+    Nothing that belongs to anybody else on the same engine is touched.
+    """
+    settings = _settings(state_dir)
+    if not yes:
+        click.confirm(f"Remove every runtime and record of the instance in {settings.state_dir}?", abort=True)
+    from runtime_server.runtimes import upkeep
+
+    try:
+        removed = upkeep.purge(settings)
+    except Problem as problem:
+        raise click.ClickException(problem.detail) from None
+    click.echo(f"Removed {removed} runtime{'' if removed == 1 else 's'}.")
