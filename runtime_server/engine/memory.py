@@ -1,0 +1,300 @@
+"""An Engine in memory, for tests without Docker: of this project, and of programs that use it.
+
+It obeys the state rules and raises the errors of the real one (``tests/conformance`` holds both to them), takes no
+time, and can be told to misbehave:
+
+    engine = MemoryEngine("tests")
+    engine.add_image("my/agent:1", exposed=("8000/tcp",))
+    engine.fail_next("start", EngineTimeout(), after=True)   # acts, and the answer is lost
+    engine.exit("runtime-0123456789ab", 137, oom=True)
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from runtime_server.engine.base import ContainerMissing, Listed, RegistryLogin, RuntimeSpec, Snapshot
+from runtime_server.engine.memory_containers import Container
+from runtime_server.engine.memory_events import MemoryEventStream
+from runtime_server.engine.memory_images import BUSYBOX, RUNS_ON, Image, Program
+from runtime_server.engine.memory_world import World
+from runtime_server.errors import EngineUnreachable
+from runtime_server.models import EngineVersion
+
+METHODS = (
+    "ping", "version", "image_present", "pull", "create", "start", "inspect", "pause", "resume", "stop", "remove",
+    "list", "logs", "events",
+)  # fmt: skip
+"""The engine's calls: what hooks can be set on, and what is counted."""
+
+
+@dataclass(slots=True)
+class _Hook:
+    method: str
+    action: Callable[[], None]
+    after: bool
+    times: int | None
+
+
+class MemoryEngine:
+    """An engine in memory.
+
+    Args:
+        instance: whose containers it sees and touches.
+        clock: Unix time in seconds.
+        images: references that it has and can pull, with busybox's commands; none given means ``busybox``.
+            A container of theirs without a command runs until something ends it.
+        cpus: how many CPUs its host has.
+        runtime_classes: the OCI runtimes that it knows.
+
+    Attributes:
+        calls: how often each method was called, failed calls included.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        images: Iterable[str] = ("busybox",),
+        cpus: float = 64,
+        runtime_classes: tuple[str, ...] = ("runc",),
+    ) -> None:
+        self.instance = instance
+        self.calls: Counter[str] = Counter()
+        self._world = World(clock, cpus, runtime_classes)
+        self._hooks: list[_Hook] = []
+        for name in images:
+            self._world.images.add(name, Image(programs=BUSYBOX, other=Program(exec_error=127)))
+            self._world.images.offer(name, Image(programs=BUSYBOX, other=Program(exec_error=127)))
+
+    def sibling(self, instance: str | None = None) -> MemoryEngine:
+        """Another client of the same engine: of another ``instance``, or None for a second one of this.
+
+        It has calls and hooks of its own.
+        """
+        other = MemoryEngine(instance or self.instance, images=())
+        other._world = self._world
+        return other
+
+    # The Engine protocol; its docstrings say what each method does.
+
+    def ping(self) -> None:
+        """Return if the engine answers."""
+        with self._call("ping"):
+            pass
+
+    def version(self) -> EngineVersion:
+        """What the engine says of itself."""
+        with self._call("version"):
+            return EngineVersion(name="In-memory Engine", version="1.0", api_version="1.41")
+
+    def image_present(self, image: str) -> bool:
+        """Whether the image is on the engine."""
+        with self._call("image_present"):
+            return self._world.images.present(image)
+
+    def pull(
+        self,
+        image: str,
+        *,
+        platform: str | None = None,  # noqa: ARG002 - images in memory run anywhere
+        login: RegistryLogin | None = None,  # noqa: ARG002 - and are open to all
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        """Pull the image, telling ``progress`` of two steps."""
+        with self._call("pull"):
+            self._world.images.pull(image)
+        for step in ("Pulling", "Pull complete"):
+            if progress is not None:
+                progress(f"{step} {image}")
+
+    def create(self, spec: RuntimeSpec) -> str:
+        """Create the container and return its id."""
+        with self._call("create"):
+            return self._world.create(spec).container_id
+
+    def start(self, container: str) -> None:
+        """Start it; a running one stays as it is."""
+        with self._call("start"):
+            self._world.start(self._own(container))
+
+    def inspect(self, container: str) -> Snapshot:
+        """What the engine knows."""
+        with self._call("inspect"):
+            return self._own(container).snapshot()
+
+    def pause(self, container: str) -> bool:
+        """Freeze it: False where it was paused."""
+        with self._call("pause"):
+            return self._world.pause(self._own(container))
+
+    def resume(self, container: str) -> bool:
+        """Thaw it: False where it wasn't paused."""
+        with self._call("resume"):
+            return self._world.resume(self._own(container))
+
+    def stop(self, container: str, grace: float) -> bool:
+        """TERM, then KILL; takes no time. False where it had ended before."""
+        with self._call("stop"):
+            return self._world.stop(self._own(container), grace)
+
+    def remove(self, container: str) -> bool:
+        """Kill and remove it. False where it was gone."""
+        with self._call("remove"):
+            try:
+                self._world.remove(self._own(container))
+            except ContainerMissing:
+                return False
+            return True
+
+    def list(self) -> list[Listed]:
+        """All containers with this instance's label."""
+        with self._call("list"):
+            return [
+                Listed(each.container_id, each.spec.runtime_id, each.state, each.labels)
+                for each in self._world.containers.values()
+                if each.instance == self.instance
+            ]
+
+    def logs(self, container: str, tail: int = 100) -> str:
+        """The last lines of its output."""
+        with self._call("logs"):
+            lines = self._own(container).output
+            return "".join(lines[-tail:] if tail > 0 else [])
+
+    def events(self, since: float | None = None) -> MemoryEventStream:
+        """Follow this instance's containers from Unix time ``since``, at most 1024 events back."""
+        with self._call("events"):
+            return self._world.log.follow(self.instance, since)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    # What tests do to it.
+
+    @property
+    def away(self) -> bool:
+        """Whether the engine is gone, for its siblings too: all calls raise ``EngineUnreachable``.
+
+        Setting it ends all event streams; containers stay as they are.
+        """
+        return self._world.away
+
+    @away.setter
+    def away(self, value: bool) -> None:
+        with self._world.lock:
+            self._world.away = value
+            if value:
+                self._world.log.end_all()
+
+    def add_image(
+        self,
+        name: str,
+        exposed: Iterable[str] = (),
+        *,
+        programs: Mapping[str, Program] | None = None,
+        other: Program = RUNS_ON,
+        environment: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put an image on the engine; no registry has it.
+
+        Args:
+            name: its reference.
+            exposed: ports such as ``8000/tcp``.
+            programs: what its commands do, by the command's first word.
+            other: what all other commands do; by default they run until something ends them.
+            environment: variables that its containers have.
+            labels: labels that its containers have.
+        """
+        image = Image(tuple(exposed), environment or {}, labels or {}, programs=programs or {}, other=other)
+        with self._world.lock:
+            self._world.images.add(name, image)
+
+    def add_pullable(self, name: str, exposed: Iterable[str] = ()) -> None:
+        """Put an image into the registry, so that ``pull`` finds it; any command in it runs on."""
+        with self._world.lock:
+            self._world.images.offer(name, Image(tuple(exposed)))
+
+    def remove_image(self, name: str) -> None:
+        """Take an image off the engine; where the registry has it, it can be pulled again."""
+        with self._world.lock:
+            self._world.images.discard(name)
+
+    def add_network(self, name: str) -> None:
+        """Make a network, beside ``bridge``, ``none`` and ``host``."""
+        with self._world.lock:
+            self._world.networks.add(name)
+
+    def exit(self, container: str, code: int, oom: bool = False) -> None:
+        """Let a live container's process end by itself; its restart policy holds."""
+        with self._world.lock:
+            self._world.exit(self._own(container), code, oom=oom)
+
+    def vanish(self, container: str) -> None:
+        """Remove a container behind the service's back, with the events that this has."""
+        with self._world.lock:
+            self._world.remove(self._own(container))
+
+    def write(self, container: str, text: str) -> None:
+        """Add to a container's output."""
+        with self._world.lock:
+            self._own(container).write(text)
+
+    def fail_next(self, method: str, exception: Exception, after: bool = False) -> None:
+        """Let the next call of ``method`` raise; ``after`` it has acted, as when an answer is lost."""
+
+        def fail() -> None:
+            raise exception
+
+        self.hook(method, fail, after=after, times=1)
+
+    def delay(self, method: str, seconds: float) -> None:
+        """Let each call of ``method`` wait for ``seconds`` before it acts, without holding up other calls."""
+        self.hook(method, lambda: time.sleep(seconds))
+
+    def hook(self, method: str, action: Callable[[], None], *, after: bool = False, times: int | None = None) -> None:
+        """Run ``action`` in each of the next ``times`` calls of ``method`` (None: in all).
+
+        It runs in the caller's thread, before the call acts or ``after`` it did, without the engine's lock: it may
+        wait, raise, or call the engine. With ``after`` it runs only where the call succeeded.
+        """
+        if method not in METHODS:
+            raise ValueError(f"{method!r} is none of {', '.join(METHODS)}")
+        with self._world.lock:
+            self._hooks.append(_Hook(method, action, after, times))
+
+    def clear_hooks(self) -> None:
+        """Forget all hooks, failures and delays."""
+        with self._world.lock:
+            self._hooks.clear()
+
+    def _own(self, container: str) -> Container:
+        return self._world.find(container, self.instance)
+
+    @contextmanager
+    def _call(self, method: str) -> Iterator[None]:
+        with self._world.lock:
+            self.calls[method] += 1
+        self._run_hooks(method, after=False)
+        with self._world.lock:
+            if self._world.away:
+                raise EngineUnreachable()
+            yield
+        self._run_hooks(method, after=True)
+
+    def _run_hooks(self, method: str, *, after: bool) -> None:
+        with self._world.lock:
+            due = [each for each in self._hooks if (each.method, each.after) == (method, after)]
+        for each in due:
+            with self._world.lock:
+                if each.times == 0:
+                    continue
+                if each.times is not None:
+                    each.times -= 1
+            each.action()

@@ -1,0 +1,179 @@
+"""What engines in memory share, as several clients share one daemon: containers, images, networks, events.
+
+Each method is one engine call's effect; the caller holds ``lock``.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from threading import RLock
+
+from runtime_server.engine.base import (
+    ContainerMissing,
+    ContainerState,
+    EngineEvent,
+    NameTaken,
+    RuntimeSpec,
+)
+from runtime_server.engine.memory_containers import Container, Ports
+from runtime_server.engine.memory_events import EventLog
+from runtime_server.engine.memory_images import Images
+from runtime_server.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    InvalidState,
+    LimitOutOfRange,
+    MountSourceMissing,
+    NetworkNotFound,
+    Problem,
+    RuntimeClassUnknown,
+)
+from runtime_server.models import MIN_MEMORY
+
+KILLED = 137
+TERMINATED = 143
+NOT_STARTED = 128
+"""Exit code that Docker gives a container whose start failed for a reason other than its command."""
+_START_FAILURES: dict[type[Problem], int] = {CommandNotFound: 127, CommandNotExecutable: 126}
+
+
+class World:
+    """One engine's containers and all that they need.
+
+    Args:
+        clock: Unix time in seconds.
+        cpus: how many CPUs the host has.
+        runtime_classes: the OCI runtimes it knows.
+    """
+
+    def __init__(self, clock: Callable[[], float], cpus: float, runtime_classes: tuple[str, ...]) -> None:
+        self.lock = RLock()
+        self.clock = clock
+        self.images = Images()
+        self.networks = {"bridge", "none", "host"}
+        self.log = EventLog(self.lock)
+        self.containers: dict[str, Container] = {}
+        self.away = False
+        self._cpus = cpus
+        self._runtime_classes = runtime_classes
+        self._ports = Ports()
+
+    def find(self, container: str, instance: str | None) -> Container:
+        """The container of that id or name, if it belongs to ``instance`` (None: to anybody)."""
+        for each in self.containers.values():
+            if container in (each.container_id, each.spec.runtime_id) and instance in (None, each.instance):
+                return each
+        raise ContainerMissing(container)
+
+    def create(self, spec: RuntimeSpec) -> Container:
+        """Create it, after the checks that Docker makes at this point."""
+        image = self.images.get(spec.image)
+        self._check(spec)
+        if any(each.spec.runtime_id == spec.runtime_id for each in self.containers.values()):
+            raise NameTaken(spec.runtime_id)
+        container = Container(secrets.token_hex(32), spec, image, self.clock())
+        self.containers[container.container_id] = container
+        self._emit(container, "create")
+        return container
+
+    def start(self, container: Container) -> None:
+        """Start it. A failure leaves it as it was, with an exit code and the error, and emits nothing."""
+        if container.state is ContainerState.RUNNING:
+            return
+        if container.state is ContainerState.PAUSED:
+            raise InvalidState("A paused container can't be started")
+        try:
+            self._launch(container)
+        except Problem as problem:
+            container.exit_code = _START_FAILURES.get(type(problem), NOT_STARTED)
+            container.error = problem.detail
+            raise
+
+    def _launch(self, container: Container) -> None:
+        spec, program = container.spec, container.program
+        if spec.network is not None and spec.network not in self.networks:
+            raise NetworkNotFound(f"No such network: {spec.network}", network=spec.network)
+        published = () if spec.network in ("none", "host") else spec.ports
+        numbers = self._ports.allocate(published, self.containers.values())
+        if program.exec_error and not spec.init:
+            failure = CommandNotFound if program.exec_error == 127 else CommandNotExecutable
+            raise failure()
+        container.bind(numbers)
+        container.exit_code, container.error, container.oom_killed = None, "", False
+        container.started_at, container.finished_at = self.clock(), None
+        container.state = ContainerState.RUNNING
+        self._emit(container, "start")
+        container.write(program.output or "")
+        if program.ends_at_once is not None:
+            self.exit(container, program.ends_at_once)
+
+    def exit(self, container: Container, code: int, *, oom: bool = False) -> None:
+        """Its process ends by itself; its restart policy may start it again."""
+        if not container.live:
+            raise InvalidState("It doesn't run")
+        if oom:
+            self._emit(container, "oom")
+        self._die(container, code, oom=oom)
+        if container.restarts_after(code):
+            container.restart_count += 1
+            self.start(container)
+
+    def pause(self, container: Container) -> bool:
+        """Freeze it."""
+        return self._freeze(container, ContainerState.PAUSED, "pause")
+
+    def resume(self, container: Container) -> bool:
+        """Thaw it."""
+        return self._freeze(container, ContainerState.RUNNING, "unpause")
+
+    def _freeze(self, container: Container, state: ContainerState, action: str) -> bool:
+        if not container.live:
+            raise InvalidState(f"Container is {container.state}")
+        changed = container.state is not state
+        if changed:
+            container.state = state
+            self._emit(container, action)
+        return changed
+
+    def stop(self, container: Container, grace: float) -> bool:
+        """TERM, then KILL; the grace doesn't take time here. Without a grace, KILL at once."""
+        if not container.live:
+            return False
+        if container.state is ContainerState.PAUSED:
+            self.resume(container)
+        self._emit(container, "kill")
+        self._die(container, TERMINATED if grace > 0 and container.heeds_term else KILLED)
+        self._emit(container, "stop")
+        return True
+
+    def remove(self, container: Container) -> None:
+        """Kill and remove it."""
+        if container.live:
+            self._emit(container, "kill")
+            self._die(container, KILLED)
+        del self.containers[container.container_id]
+        self._emit(container, "destroy")
+
+    def _die(self, container: Container, code: int, *, oom: bool = False) -> None:
+        container.state = ContainerState.EXITED
+        container.exit_code, container.oom_killed, container.finished_at = code, oom, self.clock()
+        self._emit(container, "die")
+
+    def _check(self, spec: RuntimeSpec) -> None:
+        if spec.runtime_class and spec.runtime_class not in self._runtime_classes:
+            raise RuntimeClassUnknown(
+                f"No such runtime class: {spec.runtime_class}", runtime_class=spec.runtime_class
+            )
+        if spec.memory and spec.memory < MIN_MEMORY:
+            raise LimitOutOfRange(f"The least memory limit is {MIN_MEMORY} bytes")
+        if spec.cpus and spec.cpus > self._cpus:
+            raise LimitOutOfRange(f"The host has {self._cpus:g} CPUs")
+        for mount in spec.mounts:
+            if not mount.is_volume and not Path(mount.source).exists():
+                raise MountSourceMissing(f"{mount.source} does not exist", host_path=mount.source)
+
+    def _emit(self, container: Container, action: str) -> None:
+        event = EngineEvent(container.container_id, container.runtime_id, action, self.clock())
+        self.log.emit(container.instance, event)
