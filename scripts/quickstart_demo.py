@@ -102,7 +102,7 @@ def main() -> None:
     url = os.environ.get("RUNTIME_SERVER_URL") or f"http://127.0.0.1:{Settings().port}"
     if sys.argv[1:] == ["--ping"]:
         try:
-            with RuntimeServerClient(url, retry=RetryPolicy(attempts=1)) as client:
+            with RuntimeServerClient(url, retry=RetryPolicy(max_attempts=1)) as client:
                 next(iter(client.list_runtimes()), None)
         except RuntimeClientError:
             raise SystemExit(1) from None

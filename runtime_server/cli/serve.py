@@ -23,13 +23,17 @@ def prepare_state(settings: Settings) -> State:
         SystemExit: 1, with a sentence on stderr, where the directory can't be used.
     """
     from runtime_server.state import prepare
+    from runtime_server.store.records import SchemaTooNew
 
     try:
         state = prepare(settings)
+    except SchemaTooNew as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         click.echo(
-            f"The state directory {settings.state_dir} can't be used: {reason}. "
+            f"Error: the state directory {settings.state_dir} can't be used: {reason}. "
             "Choose another with --state-dir or RUNTIME_SERVER_STATE_DIR.",
             err=True,
         )
@@ -39,6 +43,21 @@ def prepare_state(settings: Settings) -> State:
     elif settings.auth == "off":
         click.echo("RUNTIME_SERVER_AUTH=off: whoever reaches the port controls the runtimes.", err=True)
     return state
+
+
+def check_keys(settings: Settings) -> None:
+    """Read the API keys.
+
+    Raises:
+        SystemExit: 2, with a sentence on stderr that says which entry is wrong, and doesn't hold it.
+    """
+    from runtime_server.web.auth import KeyRing
+
+    try:
+        KeyRing.from_settings(settings, None)
+    except ValueError as error:
+        click.echo(f"{error}.", err=True)
+        raise SystemExit(2) from None
 
 
 def check_port(host: str, port: int) -> None:
@@ -70,6 +89,7 @@ def check_port(host: str, port: int) -> None:
 
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. The environment must say what ``settings`` says: the workers read it again."""
+    check_keys(settings)
     check_port(settings.host, settings.port)
 
     from gunicorn.app.base import BaseApplication
@@ -94,16 +114,11 @@ def serve(settings: Settings) -> None:
 
 def check_config(settings: Settings) -> bool:
     """Tell whether the service could run: settings, keys, engine. Writes nothing and listens nowhere."""
+    check_keys(settings)
+
     from runtime_server.engine.docker import DockerEngine
     from runtime_server.errors import Problem
-    from runtime_server.web.auth import KeyRing
 
-    try:
-        if settings.auth == "on" and settings.api_keys:
-            KeyRing.from_settings(settings, None)
-    except (ValueError, Problem):
-        click.echo("RUNTIME_SERVER_API_KEYS must be name:key pairs with commas between them.", err=True)
-        return False
     click.echo(f"Settings: fine. Listens on {settings.host}:{settings.port}, state in {settings.state_dir}.")
     engine = DockerEngine("check-config", address=settings.engine, timeout=min(settings.engine_timeout, 10.0))
     try:

@@ -19,7 +19,7 @@ def _settings(directory: Path | None) -> Settings:
     if directory is not None:
         os.environ[f"{PREFIX}STATE_DIR"] = str(directory)
     settings = load()
-    if not settings.state_dir.is_dir():
+    if not settings.state_dir.expanduser().is_dir():
         raise click.ClickException(f"There is no instance in {settings.state_dir} (RUNTIME_SERVER_STATE_DIR).")
     return settings
 

@@ -79,6 +79,14 @@ def test_a_wrong_setting_ends_it_with_a_sentence(run: Run, served: list[Settings
     assert not served
 
 
+@pytest.mark.parametrize("more", [(), ("--check-config",)], ids=["serve", "check"])
+def test_a_wrong_key_entry_is_told_without_the_key(more: tuple[str, ...], run: Run) -> None:
+    result = run(*more, env={"RUNTIME_SERVER_API_KEYS": "ci:good-good,hush-hush"})
+    assert result.exit_code == 2
+    assert "RUNTIME_SERVER_API_KEYS, entry 2: " in result.output
+    assert "hush" not in result.output
+
+
 def test_version(run: Run) -> None:
     assert run("--version").output == f"runtime-server, version {__version__}\n"
 
