@@ -27,14 +27,24 @@ class RuntimeClientError(Exception):
     Attributes:
         attempts: how many times the call was sent, 0 where nothing was sent.
         request_id: the ``X-Request-ID`` of the last attempt.
+        retryable: whether sending the same call again may help.
+        gave_up: why the client made no further attempt although one might have helped.
     """
 
     attempts: int = 0
     request_id: str | None = None
+    retryable: bool = False
+    gave_up: str | None = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} (gave up after {self.attempts} attempts: {self.gave_up})" if self.gave_up else text
 
 
 class TransportError(RuntimeClientError):
     """No answer could be read: whether the server acted is unknown."""
+
+    retryable = True
 
 
 class ServerUnreachable(TransportError):
@@ -62,9 +72,9 @@ class Problem(RuntimeClientError):
         extensions: the problem's own members, JSON values.
     """
 
-    code: ClassVar[str] = "unknown"
+    code: str = "unknown"
     status: int = 500
-    title: ClassVar[str] = "Unknown problem"
+    title: str = "Unknown problem"
     retryable: bool = False
     carries: ClassVar[tuple[str, ...]] = ()
     """Names of the extension members that this problem has."""
@@ -96,6 +106,8 @@ class Problem(RuntimeClientError):
         problem = found(str(body.get("detail") or body.get("title") or f"HTTP {status}"), retry_after=retry_after)
         problem.extensions = {key: value for key, value in body.items() if key not in known}
         problem.status = status
+        if found is Problem and isinstance(body.get("code"), str):
+            problem.code = body["code"]
         if isinstance(body.get("retryable"), bool):
             problem.retryable = body["retryable"]
         if isinstance(body.get("request_id"), str):
