@@ -81,10 +81,20 @@ class Container:
         """Add to its output."""
         self.output.extend(text.splitlines(keepends=True))
 
+    @property
+    def has_ports(self) -> bool:
+        """Whether it has a network of its own, on which ports can be published."""
+        return self.spec.network not in ("none", "host")
+
+    @property
+    def published(self) -> tuple[Publish, ...]:
+        """The ports to publish; Docker drops them without a word where there is no network for them."""
+        return self.spec.ports if self.has_ports else ()
+
     def bind(self, host_ports: list[int]) -> None:
-        """Take these host ports, in the order of the specification's ports."""
-        self.bound = {} if self.spec.network in ("none", "host") else {port: [] for port in self.image.exposed}
-        for publish, number in zip(self.spec.ports, host_ports, strict=True):
+        """Take these host ports, one for each of ``published``."""
+        self.bound = {port: [] for port in self.image.exposed} if self.has_ports else {}
+        for publish, number in zip(self.published, host_ports, strict=True):
             key = f"{publish.container_port}/{publish.protocol}"
             self.bound.setdefault(key, []).append(HostPort(HostIp=publish.host_ip, HostPort=str(number)))
 

@@ -95,8 +95,7 @@ class World:
         spec, program = container.spec, container.program
         if spec.network is not None and spec.network not in self.networks:
             raise NetworkNotFound(f"No such network: {spec.network}", network=spec.network)
-        published = () if spec.network in ("none", "host") else spec.ports
-        numbers = self._ports.allocate(published, self.containers.values())
+        numbers = self._ports.allocate(container.published, self.containers.values())
         if program.exec_error and not spec.init:
             failure = CommandNotFound if program.exec_error == 127 else CommandNotExecutable
             raise failure()
