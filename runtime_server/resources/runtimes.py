@@ -1,0 +1,61 @@
+"""Runtimes as things: listed, read, renewed and removed."""
+
+from __future__ import annotations
+
+import falcon
+
+from runtime_server.errors import RuntimeNotFound
+from runtime_server.models import RenewRequest
+from runtime_server.web.answers import set_answer
+from runtime_server.web.body import read_body, read_query
+from runtime_server.web.context import ApiRequest
+from runtime_server.web.idempotency import answer_once
+from runtime_server.web.operation import Resource
+from runtime_server.web.queries import RuntimeQuery, RuntimesQuery
+
+MAX_NAME = 128
+"""No id and no alias is longer."""
+
+
+class Runtimes(Resource):
+    """``/runtimes``."""
+
+    def on_get(self, req: ApiRequest, resp: falcon.Response) -> None:
+        """List the caller's runtimes."""
+        query = read_query(req, RuntimesQuery)
+        page = self._manager.list(
+            req.context.caller, statuses=query.status, labels=query.labels, limit=query.limit, cursor=query.cursor
+        )
+        set_answer(req, resp, page)
+
+
+class RuntimeItem(Resource):
+    """``/runtimes/{runtime_id}``."""
+
+    def on_get(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
+        """Read a runtime, or wait until it is in a state."""
+        query = read_query(req, RuntimeQuery)
+        timeout = min(query.timeout, self._services.settings.max_wait) if query.wait_for else 0.0
+        name = _named(req, runtime_id)
+        set_answer(req, resp, self._manager.get(req.context.caller, name, wait_for=query.wait_for, timeout=timeout))
+
+    def on_delete(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
+        """Stop and remove a runtime."""
+        caller, name = req.context.caller, _named(req, runtime_id)
+        answer_once(req, resp, self._calls, lambda: self._manager.remove(caller, name), unrecorded=True)
+
+
+class Renewal(Resource):
+    """``/runtimes/{runtime_id}/renew``."""
+
+    def on_post(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
+        """Set anew when a runtime ends."""
+        caller, name, request = req.context.caller, _named(req, runtime_id), read_body(req, RenewRequest)
+        answer_once(req, resp, self._calls, lambda: self._manager.renew(caller, name, request.ttl))
+
+
+def _named(req: ApiRequest, runtime_id: str) -> str:
+    req.context.runtime_id = runtime_id
+    if not runtime_id.isascii() or not runtime_id.isprintable() or len(runtime_id) > MAX_NAME:
+        raise RuntimeNotFound("No runtime of yours has this id or name.")
+    return runtime_id

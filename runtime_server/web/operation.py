@@ -1,0 +1,124 @@
+"""The route table's entries, and what every resource shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from runtime_server.errors import (
+    BadRequest,
+    BodyTooLarge,
+    IdempotencyInFlight,
+    IdempotencyKeyReused,
+    InternalError,
+    MalformedJson,
+    Problem,
+    StorageUnavailable,
+    Unauthorized,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from runtime_server.settings import Settings
+
+if TYPE_CHECKING:
+    from runtime_server.runtimes.calls import Calls
+    from runtime_server.runtimes.manager import RuntimeManager
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer that an operation can give.
+
+    Args:
+        description: what it means.
+        model: its JSON; None where it isn't JSON.
+        example: a value of the model.
+        media_type: where ``model`` is None.
+    """
+
+    description: str
+    model: type[BaseModel] | None = None
+    example: Mapping[str, Any] | None = None
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of a route, as the API's documentation tells it.
+
+    Args:
+        id: its name, unique in the API.
+        summary: one sentence.
+        answers: by status.
+        request: model of the body; None where it has none.
+        query: model of the query parameters.
+        raises: the problems of its own; those that every operation of its kind has are added.
+        public: answered without an API key.
+        mutating: takes an ``Idempotency-Key``.
+        example: a body.
+    """
+
+    id: str
+    summary: str
+    answers: Mapping[int, Answered]
+    request: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    raises: tuple[type[Problem], ...] = ()
+    public: bool = False
+    mutating: bool = False
+    example: Mapping[str, Any] | None = None
+
+    @property
+    def problems(self) -> tuple[type[Problem], ...]:
+        """Everything that it can raise, in the order of status and code."""
+        found: set[type[Problem]] = {InternalError, *self.raises}
+        if not self.public:
+            found |= {Unauthorized, StorageUnavailable}
+        if self.query is not None:
+            found |= {BadRequest, ValidationFailed}
+        if self.request is not None:
+            found |= {BadRequest, BodyTooLarge, MalformedJson, UnsupportedMediaType, ValidationFailed}
+        if self.mutating:
+            found |= {BadRequest, IdempotencyInFlight, IdempotencyKeyReused}
+        return tuple(sorted(found, key=lambda each: (each.status, each.code)))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path, its resource, and what each method does."""
+
+    path: str
+    resource: type[Resource]
+    operations: Mapping[str, Operation]
+
+    @property
+    def public(self) -> bool:
+        """Whether it is answered without an API key."""
+        return all(each.public for each in self.operations.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What resources are made of."""
+
+    settings: Settings
+    manager: RuntimeManager
+    calls: Calls
+    routes: tuple[Route, ...] = field(default=(), repr=False)
+
+
+class Resource:
+    """A Falcon resource. GET answers HEAD too (RFC 9110, section 9.1)."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._manager = services.manager
+        self._calls = services.calls
+
+    def __init_subclass__(cls) -> None:
+        on_get = vars(cls).get("on_get")
+        if on_get is not None:
+            type.__setattr__(cls, "on_head", on_get)

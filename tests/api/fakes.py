@@ -1,0 +1,130 @@
+"""A manager that does nothing but answer, and calls that are kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from runtime_server.errors import IdempotencyKeyReused, RuntimeNotFound
+from runtime_server.models import (
+    ActionResponse,
+    Readiness,
+    Runtime,
+    RuntimePage,
+    RuntimeStatus,
+    StartRequest,
+    StartResponse,
+    Version,
+)
+from runtime_server.runtimes.caller import Caller
+from runtime_server.runtimes.calls import StoredAnswer
+
+NAME = "runtime-0123456789ab"
+MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+class FakeManager:
+    """Knows one runtime. ``fail`` is raised by the next calls; ``asked`` has what was called with what."""
+
+    def __init__(self) -> None:
+        self.fail: Exception | None = None
+        self.ready = Readiness(ready=True)
+        self.asked: list[tuple[Any, ...]] = []
+
+    def _note(self, *what: Any) -> None:
+        self.asked.append(what)
+        if self.fail is not None:
+            raise self.fail
+
+    def _known(self, name: str) -> None:
+        if name != NAME:
+            raise RuntimeNotFound("No runtime of yours has this id or name.")
+
+    def _runtime(self, caller: Caller, image: str = "busybox") -> dict[str, Any]:
+        return {
+            "runtime_id": NAME,
+            "owner": caller.owner,
+            "image": image,
+            "status": RuntimeStatus.RUNNING,
+            "created_at": MOMENT,
+        }
+
+    def start(self, caller: Caller, request: StartRequest, *, key: str | None = None) -> StartResponse:
+        self._note("start", caller.owner, request, key)
+        return StartResponse(**self._runtime(caller, request.image))
+
+    def _act(self, action: str, caller: Caller, name: str, status: RuntimeStatus, *more: Any) -> ActionResponse:
+        self._note(action, caller.owner, name, *more)
+        self._known(name)
+        return ActionResponse(runtime_id=name, status=status, message=f"{action}.", changed=True)
+
+    def pause(self, caller: Caller, name: str) -> ActionResponse:
+        return self._act("pause", caller, name, RuntimeStatus.PAUSED)
+
+    def resume(self, caller: Caller, name: str) -> ActionResponse:
+        return self._act("resume", caller, name, RuntimeStatus.RUNNING)
+
+    def stop(self, caller: Caller, name: str, *, timeout: float = 5.0, remove: bool = False) -> ActionResponse:
+        return self._act("stop", caller, name, RuntimeStatus.STOPPED, timeout, remove)
+
+    def remove(self, caller: Caller, name: str) -> ActionResponse:
+        return self._act("remove", caller, name, RuntimeStatus.REMOVED)
+
+    def renew(self, caller: Caller, name: str, ttl: float | None) -> Runtime:
+        self._note("renew", caller.owner, name, ttl)
+        self._known(name)
+        return Runtime(**self._runtime(caller))
+
+    def get(
+        self, caller: Caller, name: str, *, wait_for: RuntimeStatus | None = None, timeout: float = 0.0
+    ) -> Runtime:
+        self._note("get", caller.owner, name, wait_for, timeout)
+        self._known(name)
+        return Runtime(**self._runtime(caller))
+
+    def list(
+        self,
+        caller: Caller,
+        *,
+        statuses: Sequence[RuntimeStatus] = (),
+        labels: Mapping[str, str | None],
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> RuntimePage:
+        self._note("list", caller.owner, list(statuses), dict(labels), limit, cursor)
+        return RuntimePage(runtimes=[Runtime(**self._runtime(caller))])
+
+    def readiness(self) -> Readiness:
+        self._note("readiness")
+        return self.ready
+
+    def version(self) -> Version:
+        self._note("version")
+        return Version(server="0", api="1")
+
+
+class FakeCalls:
+    """Keeps final answers for ever."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], tuple[str, StoredAnswer]] = {}
+
+    def once(
+        self,
+        caller: Caller,
+        key: str,
+        fingerprint: str,
+        run: Callable[[], StoredAnswer],
+        *,
+        unrecorded: bool = False,
+    ) -> tuple[StoredAnswer, bool]:
+        found = self.kept.get((caller.owner, key))
+        if found is None:
+            answer = run()
+            if answer.final:
+                self.kept[caller.owner, key] = (fingerprint, answer)
+            return answer, False
+        if found[0] != fingerprint:
+            raise IdempotencyKeyReused()
+        return found[1], True
