@@ -1,0 +1,267 @@
+"""One HTTP call with its attempts: requests in, an answer or an error of the catalogue out."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import ssl
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
+
+from runtime_server._version import __version__
+from runtime_server.client.endpoint import Endpoint
+from runtime_server.client.retry import RetryBudget, RetryPolicy, call_with_retries
+from runtime_server.errors import (
+    IncompatibleServer,
+    Problem,
+    RuntimeClientError,
+    ServerTimeout,
+    ServerUnreachable,
+    TransportError,
+)
+
+POOL_SIZE = 64
+"""Connections kept open per host."""
+
+Timeout = float | tuple[float | None, float | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What to send, the same on every attempt.
+
+    Attributes:
+        path: below the base URL, quoted.
+        key: the ``Idempotency-Key``; a mutating call without one is never repeated.
+        patience: seconds that the server may rightly take; added to the read timeout and the deadline.
+        deadline: seconds for all attempts instead of the policy's.
+        accept: statuses beyond 2xx that are answers, not errors.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    key: str | None = None
+    patience: float = 0.0
+    deadline: float | None = None
+    accept: frozenset[int] = frozenset()
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice does no more than sending it once."""
+        return self.key is not None or self.method in ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    request_id: str
+    attempts: int
+
+
+class Transport:
+    """Sends calls over one session; safe for threads."""
+
+    def __init__(
+        self, endpoint: Endpoint, *, timeout: Timeout, retry: RetryPolicy, session: requests.Session | None
+    ) -> None:
+        self.endpoint = endpoint
+        self.policy = retry
+        self.budget = RetryBudget(retry.budget, retry.budget_refund)
+        self.connect_timeout, self.read_timeout = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        self._owned = session is None
+        self.session = session or _pooled_session()
+        self._settings = self._session_settings()
+        if self._owned:
+            # What the environment says is in the settings now; per call it would be read again, and a netrc
+            # entry would become an Authorization header that nobody asked for.
+            self.session.trust_env = False
+        self._headers = {"Accept": "application/json"}
+        if endpoint.key:
+            self._headers["X-API-Key"] = endpoint.key
+
+    def close(self) -> None:
+        """Close the connections; a session that was given stays open."""
+        if self._owned:
+            self.session.close()
+
+    def send(self, call: Call) -> Reply:
+        """The answer to ``call``, after as many attempts as the policy allows.
+
+        Raises:
+            RuntimeClientError: see ``runtime_server.errors``.
+        """
+        request_id = uuid.uuid4().hex
+        return call_with_retries(
+            self.policy,
+            self.budget,
+            lambda number, seconds: self._attempt(call, request_id, number, seconds),
+            deadline=(self.policy.deadline if call.deadline is None else call.deadline) + call.patience,
+            repeatable=call.repeatable,
+        )
+
+    def _attempt(self, call: Call, request_id: str, number: int, seconds: float) -> Reply:
+        try:
+            response = self.session.send(
+                self._prepare(call, request_id, number),
+                timeout=(_least(self.connect_timeout, seconds), _least(self.read_timeout, seconds, call.patience)),
+                allow_redirects=False,
+                **self._settings,
+            )
+            request_id = response.headers.get("X-Request-ID", request_id)
+            check_whole(response)
+            if not (200 <= response.status_code < 300 or response.status_code in call.accept):
+                raise self._refusal(response)
+        except RuntimeClientError as error:
+            error.request_id = error.request_id or request_id
+            raise
+        except requests.RequestException as error:
+            failure = self._transport_error(error)
+            failure.request_id = request_id
+            raise failure from error
+        return Reply(response.status_code, response.headers, response.content, request_id, number)
+
+    def _prepare(self, call: Call, request_id: str, number: int) -> requests.PreparedRequest:
+        # PERF: by hand, since Request.prepare() parses the URL, merges cookies and reads netrc each time.
+        session, request = self.session, requests.PreparedRequest()
+        request.method = call.method
+        request.url = self.endpoint.url + call.path + ("?" + urlencode(call.query) if call.query else "")
+        headers: CaseInsensitiveDict[str | bytes] = CaseInsensitiveDict(session.headers)
+        headers.update(self._headers)
+        headers["X-Request-ID"] = request_id
+        headers["X-Attempt"] = str(number)
+        if call.key is not None:
+            headers["Idempotency-Key"] = call.key
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        if call.body is not None or call.method not in ("GET", "HEAD"):
+            headers["Content-Length"] = str(len(call.body or b""))
+        request.headers = headers  # type: ignore[assignment] # bytes are as good
+        request.body = call.body
+        request.hooks = {event: list(hooks) for event, hooks in session.hooks.items()}
+        request.prepare_cookies(session.cookies)
+        if session.auth:
+            request.prepare_auth(session.auth, request.url)
+        return request
+
+    def _session_settings(self) -> dict[str, Any]:
+        """Proxies, verification and certificate, once: per call requests would read the environment for them."""
+        session, url = self.session, self.endpoint.url
+        if self.endpoint.loopback:
+            # No proxy of the environment reaches this machine's own loopback; one that the session names may.
+            return {"proxies": session.proxies, "verify": session.verify, "cert": session.cert, "stream": False}
+        return dict(session.merge_environment_settings(url, {}, False, None, None))
+
+    def _refusal(self, response: requests.Response) -> RuntimeClientError:
+        status = response.status_code
+        if 300 <= status < 400:
+            return IncompatibleServer(
+                f"{self.endpoint.url} redirects (HTTP {status}), which this API never does; "
+                "the API key is sent to no other address: set base_url to the server's own"
+            )
+        retry_after = retry_after_seconds(response.headers)
+        body = _json_object(response.content)
+        if body is None:
+            body = {"detail": f"HTTP {status} from {self.endpoint.url}, without a problem body"}
+        problem = Problem.from_body(body, status=status, retry_after=retry_after)
+        if not isinstance(body.get("retryable"), bool):
+            problem.retryable = status in self.policy.statuses
+        return problem
+
+    def _transport_error(self, error: requests.RequestException) -> TransportError:
+        causes = list(_causes(error))
+        reason = f"{type(causes[-1]).__name__}: {causes[-1]}" if str(causes[-1]) else type(causes[-1]).__name__
+        timed_out = (requests.Timeout, ReadTimeoutError, ConnectTimeoutError, TimeoutError)
+        if any(isinstance(cause, timed_out) for cause in causes):
+            return ServerTimeout(f"{self.endpoint.url} didn't answer in time ({reason})")
+        failure = ServerUnreachable(f"{self.endpoint.url} can't be reached ({reason})")
+        # A URL that requests refuses and a wrong certificate are as wrong at the next attempt.
+        hopeless = isinstance(error, ValueError) or any(isinstance(c, ssl.SSLCertVerificationError) for c in causes)
+        failure.retryable = not hopeless
+        return failure
+
+
+def check_whole(response: requests.Response) -> None:
+    """Raise ``ServerUnreachable`` where the body is shorter than its ``Content-Length``, or is half a JSON text.
+
+    RFC 9112, section 8: such a message is incomplete. An adapter may not enforce it.
+    """
+    length = response.headers.get("Content-Length", "")
+    encoded = "Content-Encoding" in response.headers
+    body = response.content
+    if length.isdecimal() and not encoded and len(body) != int(length):
+        raise ServerUnreachable(f"the answer broke off: {len(body)} of {length} bytes")
+    unframed = not length and "Transfer-Encoding" not in response.headers
+    if unframed and "json" in response.headers.get("Content-Type", "") and not _is_json(body):
+        raise ServerUnreachable(f"the answer broke off after {len(body)} bytes")
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds of ``Retry-After`` (RFC 9110, section 10.2.3), none where there is none that can be read.
+
+    A date is taken relative to the answer's own ``Date``, so that the two clocks needn't agree.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value, re.ASCII):
+        return float(value)
+    try:
+        then = email.utils.parsedate_to_datetime(value).timestamp()
+        now = email.utils.parsedate_to_datetime(headers["Date"]).timestamp() if "Date" in headers else time.time()
+        return max(0.0, then - now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _pooled_session() -> requests.Session:
+    session = requests.Session()
+    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    session.headers["User-Agent"] = f"runtime-server-client/{__version__} {requests.utils.default_user_agent()}"
+    return session
+
+
+def _least(timeout: float | None, seconds: float, patience: float = 0.0) -> float:
+    return seconds if timeout is None else min(timeout + patience, seconds)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it wraps: requests and urllib3 hand it on as ``args[0]``, ``args[1]`` or ``reason``."""
+    seen: set[int] = set()
+    current: object = error
+    while isinstance(current, BaseException) and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        inner = [getattr(current, "reason", None), *current.args, current.__cause__]
+        current = next((each for each in inner if isinstance(each, BaseException) and id(each) not in seen), None)
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
