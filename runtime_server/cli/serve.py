@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import structlog
 
 from runtime_server.paths import API_KEY_FILE
 from runtime_server.settings import Settings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def prepare_state(settings: Settings) -> State:
-    """Make the state directory, the key and the database ready, and say where a generated key lies.
+    """Make the state directory, the key and the database ready, and log where a generated key lies.
 
     Raises:
         SystemExit: 1, with a sentence on stderr, where the directory can't be used.
@@ -38,10 +38,11 @@ def prepare_state(settings: Settings) -> State:
             err=True,
         )
         raise SystemExit(1) from None
+    log = structlog.get_logger("runtime_server")
     if state.generated_key is not None:
-        click.echo(f"The API key is in {Path(state.directory) / API_KEY_FILE}", err=True)
+        log.info(f"The API key is in {state.directory / API_KEY_FILE}")
     elif settings.auth == "off":
-        click.echo("RUNTIME_SERVER_AUTH=off: whoever reaches the port controls the runtimes.", err=True)
+        log.warning("RUNTIME_SERVER_AUTH=off: whoever reaches the port controls the runtimes.")
     return state
 
 
@@ -78,13 +79,14 @@ def check_port(host: str, port: int) -> None:
             probe.bind(target)
             probe.listen(1)
         except OSError as error:
+            another = "Choose another port with --port or RUNTIME_SERVER_PORT."
             reasons = {
-                errno.EADDRINUSE: f"Another program listens on {where} already.",
-                errno.EADDRNOTAVAIL: f"{host} is not an address of this machine (RUNTIME_SERVER_HOST).",
-                errno.EACCES: f"This user may not listen on port {port}.",
+                errno.EADDRINUSE: f"Another program listens on {where} already. {another}",
+                errno.EADDRNOTAVAIL: f"RUNTIME_SERVER_HOST: {host} is not an address of this machine.",
+                errno.EACCES: f"This user may not listen on port {port}. {another}",
             }
             reason = reasons.get(error.errno or 0, f"Can't listen on {where}: {error.strerror}.")
-            raise click.ClickException(f"{reason} Choose another port with --port or RUNTIME_SERVER_PORT.") from None
+            raise click.ClickException(reason) from None
 
 
 def serve(settings: Settings) -> None:
