@@ -126,12 +126,13 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class EngineEvent:
-    """Something that happened to one of our containers. ``at`` is Unix seconds."""
+    """Something that happened to one of our containers. ``at`` is Unix seconds, ``exit_code`` that of a ``die``."""
 
     container_id: str
     runtime_id: str
     action: str
     at: float
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

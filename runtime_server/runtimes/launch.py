@@ -1,0 +1,227 @@
+"""The steps of one start, from a record to a running container, each safe to do again after a crash."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+
+import structlog
+
+from runtime_server.engine import labels as tags
+from runtime_server.engine.base import (
+    ContainerMissing,
+    ContainerState,
+    Engine,
+    NameTaken,
+    RegistryLogin,
+    RuntimeSpec,
+    Snapshot,
+)
+from runtime_server.errors import (
+    EngineFailed,
+    ImageNotFound,
+    InternalError,
+    Problem,
+    RegistryCredentialsLost,
+    StorageUnavailable,
+)
+from runtime_server.models import RuntimeStatus, StartRequest
+from runtime_server.runtimes import views
+from runtime_server.runtimes.holders import Holder
+from runtime_server.runtimes.policy import Policy
+from runtime_server.runtimes.pulls import Pulls
+from runtime_server.runtimes.steps import reached
+from runtime_server.store.records import Operation, Record
+from runtime_server.store.store import Store
+
+log = structlog.get_logger("runtime_server.launch")
+
+HAD_LOGIN = "had_login"
+"""In a start's payload: the request brought registry credentials, which only its first worker has."""
+
+
+class _Superseded(Exception):
+    """A stop came, or another worker took over, or this one closes: this launch's work is no longer wanted."""
+
+
+class Launch:
+    """Starts containers for records in ``starting``.
+
+    Args:
+        instance: stamped on containers.
+        engine: starts them.
+        store: where the outcome goes.
+        pulls: fetches images.
+        holder: this process.
+        policy: makes specifications.
+    """
+
+    def __init__(
+        self, *, instance: str, engine: Engine, store: Store, pulls: Pulls, holder: Holder, policy: Policy
+    ) -> None:
+        self._instance = instance
+        self._engine = engine
+        self._store = store
+        self._pulls = pulls
+        self._holder = holder
+        self._policy = policy
+        self.closing = threading.Event()
+
+    def spec(self, record: Record, request: StartRequest) -> RuntimeSpec:
+        """The container that the record stands for.
+
+        Raises:
+            PolicyRefused, LimitOutOfRange, ValidationFailed: as ``Policy.spec``.
+        """
+        key = record.session_api_key
+        environment = dict.fromkeys(tags.SESSION_KEY_VARIABLES, key) if key else {}
+        return self._policy.spec(request, record.runtime_id, self._labels(record), environment)
+
+    def _labels(self, record: Record) -> dict[str, str]:
+        ours: dict[str, object | None] = {
+            tags.INSTANCE: self._instance,
+            tags.RUNTIME_ID: record.runtime_id,
+            tags.NAME: record.name,
+            tags.SESSION_ID: record.session_id,
+            tags.OWNER: record.owner,
+            tags.IMAGE: record.image,
+            tags.CREATED_AT: record.created_at,
+            tags.EXPIRES_AT: record.expires_at,
+            tags.RETENTION: record.retention,
+            tags.AUTO_REMOVE: "true" if record.auto_remove else None,
+        }
+        return {**record.labels, **{key: str(value) for key, value in ours.items() if value is not None}}
+
+    def run(self, record: Record, operation: Operation, login: RegistryLogin | None = None) -> None:
+        """Do the start, whatever of it has been done before; the outcome is in the record, never raised."""
+        with self._holder.working(operation):
+            try:
+                self._run(record, operation, login)
+            except _Superseded:
+                self._give_up(record, operation)
+            except StorageUnavailable as problem:
+                # The lease runs out, and whoever takes over finds the container by its name.
+                log.warning("start left unfinished", runtime_id=record.runtime_id, reason=problem.detail)
+            except Problem as problem:
+                self._fail(record, operation, problem)
+            except Exception:
+                log.exception("start failed", runtime_id=record.runtime_id)
+                self._fail(record, operation, InternalError("The start failed for an unforeseen reason."))
+
+    def _run(self, record: Record, operation: Operation, login: RegistryLogin | None) -> None:
+        request = StartRequest.model_validate(record.spec)
+        spec = self.spec(record, request)
+        reached("recorded", record.runtime_id)
+        if request.image_pull_policy == "Always":
+            self._pull(record, operation, request, login)
+        container_id, before = self._create(record, operation, request, spec, login)
+        reached("created", record.runtime_id)
+        self._check(record, operation)
+        if before is None or before.started_at is None:
+            # A container that ran already, in an attempt that crashed, isn't run a second time.
+            self._engine.start(container_id)
+        reached("started", record.runtime_id)
+        at = time.time()
+        snapshot = self._engine.inspect(container_id)
+        reached("inspected", record.runtime_id)
+        facts = views.facts(snapshot, at)
+        changed = self._store.change(
+            record.runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, error=None, **facts
+        )
+        if changed is None:
+            raise _Superseded
+
+    def _create(
+        self,
+        record: Record,
+        operation: Operation,
+        request: StartRequest,
+        spec: RuntimeSpec,
+        login: RegistryLogin | None,
+    ) -> tuple[str, Snapshot | None]:
+        """The container's id, and what was there before this attempt."""
+        try:
+            return self._engine.create(spec), None
+        except NameTaken:
+            return self._found(spec)
+        except ImageNotFound:
+            if request.image_pull_policy != "IfNotPresent":
+                raise
+        self._pull(record, operation, request, login)
+        try:
+            return self._engine.create(spec), None
+        except NameTaken:
+            return self._found(spec)
+
+    def _found(self, spec: RuntimeSpec) -> tuple[str, Snapshot | None]:
+        try:
+            snapshot = self._engine.inspect(spec.runtime_id)
+        except ContainerMissing:
+            raise EngineFailed("A container that isn't this service's has the runtime's name.") from None
+        if snapshot.state in (ContainerState.REMOVING, ContainerState.DEAD):
+            with suppress(ContainerMissing):
+                self._engine.remove(snapshot.container_id)
+            return self._engine.create(spec), None
+        return snapshot.container_id, snapshot
+
+    def _pull(self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None) -> None:
+        if login is None and operation.payload.get(HAD_LOGIN):
+            raise RegistryCredentialsLost("The worker that held the registry credentials ended; send the call again.")
+
+        shown = ""
+
+        def progress(text: str) -> None:
+            nonlocal shown
+            self._check(record, operation)
+            if text != shown:
+                shown = text
+                self._store.change(
+                    record.runtime_id,
+                    only_from={RuntimeStatus.STARTING},
+                    status_detail=f"Pulling {record.image}: {text}",
+                )
+
+        self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
+        reached("pulled", record.runtime_id)
+        self._check(record, operation)
+
+    def _check(self, record: Record, operation: Operation) -> None:
+        if self.closing.is_set():
+            raise _Superseded
+        now = self._store.get(record.runtime_id)
+        if now is None or now.status is not RuntimeStatus.STARTING:
+            raise _Superseded
+        if not self._store.operations.held(operation.id, operation.holder):
+            raise _Superseded
+
+    def _give_up(self, record: Record, operation: Operation) -> None:
+        """Remove what was made where a stop came; where another has taken over, it is theirs."""
+        with suppress(Problem):
+            now = self._store.get(record.runtime_id)
+            if now is not None and now.status is RuntimeStatus.STARTING:
+                return
+            self._remove(record)
+            self._store.operations.drop(operation.id, operation.holder)
+
+    def _fail(self, record: Record, operation: Operation, problem: Problem) -> None:
+        log.info("start failed", runtime_id=record.runtime_id, code=problem.code, detail=problem.detail)
+        self._remove(record)
+        now = time.time()
+        with suppress(StorageUnavailable):
+            self._store.change(
+                record.runtime_id,
+                only_from={RuntimeStatus.STARTING},
+                end=operation.id,
+                status=RuntimeStatus.ERROR,
+                status_detail=problem.detail,
+                error=views.failure(problem),
+                container_id=None,
+                stopped_at=now,
+                seen_at=now,
+            )
+
+    def _remove(self, record: Record) -> None:
+        # Provisional: an engine that is away may still have it; the reconciler's sweep looks again.
+        with suppress(ContainerMissing, Problem):
+            self._engine.remove(record.runtime_id)

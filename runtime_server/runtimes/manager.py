@@ -1,0 +1,330 @@
+"""What callers can do with runtimes; every method takes who calls, and shows nobody another's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from runtime_server._version import __version__
+from runtime_server.engine.base import ContainerMissing, Engine
+from runtime_server.errors import (
+    EngineTimeout,
+    EngineUnreachable,
+    InvalidState,
+    RuntimeBusy,
+    RuntimeNotFound,
+    StorageUnavailable,
+)
+from runtime_server.models import (
+    ActionResponse,
+    Readiness,
+    Runtime,
+    RuntimePage,
+    RuntimeStatus,
+    StartRequest,
+    StartResponse,
+    Version,
+)
+from runtime_server.runtimes import cursors, views
+from runtime_server.runtimes.caller import Caller
+from runtime_server.runtimes.holders import runtime_lock
+from runtime_server.runtimes.starts import Starts, described
+from runtime_server.runtimes.states import Action, invalid, target
+from runtime_server.runtimes.stops import Stops
+from runtime_server.runtimes.sync import Liveness, Sync
+from runtime_server.runtimes.waits import SlowLane, settled, until
+from runtime_server.store.records import Record, SessionTaken
+from runtime_server.store.store import LIVE, Store
+
+API_VERSION = "1"
+LOCK_WAIT = 15.0
+"""Seconds that a pause or resume waits for another on the same runtime."""
+
+
+class RuntimeManager:
+    """The service, without HTTP.
+
+    Args:
+        engine: the container engine.
+        store: records.
+        starts, stops, sync: the parts that do the work.
+        liveness: whether the store can be trusted.
+        lane: bounds waiting threads.
+        locks: the folder of runtimes' locks.
+        max_wait: the longest wait of a request, seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        store: Store,
+        starts: Starts,
+        stops: Stops,
+        sync: Sync,
+        liveness: Liveness,
+        lane: SlowLane,
+        locks: Path,
+        max_wait: float,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._starts = starts
+        self._stops = stops
+        self._sync = sync
+        self._liveness = liveness
+        self._lane = lane
+        self._locks = locks
+        self._max_wait = max_wait
+
+    def start(self, caller: Caller, request: StartRequest, *, key: str | None = None) -> StartResponse:
+        """Start a runtime, or return the session's live one.
+
+        Args:
+            caller: who starts it.
+            request: what.
+            key: the idempotency key, from which the runtime's id comes.
+
+        Raises:
+            Problem: any of the catalogue's that a start can end with.
+        """
+        request = request.model_copy(update={"wait": min(request.wait, self._max_wait)})
+        for _ in range(10):
+            if request.session_id and (live := self._store.by_session(caller.owner, request.session_id)):
+                joined = self._join(caller, live, request)
+                if joined is not None:
+                    return joined
+            try:
+                record = self._starts.start(caller, request, key)
+            except SessionTaken:
+                continue
+            return StartResponse(**views.wire(record), created=True, warnings=[])
+        raise RuntimeBusy("The session's runtime changes too quickly.", retry_after=1)
+
+    def _join(self, caller: Caller, live: Record, request: StartRequest) -> StartResponse | None:
+        """The session's live runtime, running if it can be; None once it has ended."""
+        if live.status is RuntimeStatus.STOPPING:
+            ended = self._lane.until(lambda: self._has_left(live, RuntimeStatus.STOPPING), request.wait)
+            if ended is None:
+                raise RuntimeBusy("The session's last runtime is still stopping.", retry_after=1)
+            return None
+        if live.status is RuntimeStatus.PAUSED:
+            try:
+                self.resume(caller, live.runtime_id)
+            except (InvalidState, RuntimeNotFound):
+                return None
+        record = self._starts.await_start(live.runtime_id, request.wait)
+        if record.status not in LIVE:
+            return None
+        return StartResponse(**views.wire(record), created=False, warnings=_differences(record, request))
+
+    def _has_left(self, record: Record, status: RuntimeStatus) -> bool | None:
+        now = self._store.get(record.runtime_id)
+        return True if now is None or now.status is not status else None
+
+    def pause(self, caller: Caller, name: str) -> ActionResponse:
+        """Freeze a runtime.
+
+        Raises:
+            RuntimeNotFound, InvalidState, RuntimeBusy, EngineUnreachable, EngineTimeout.
+        """
+        return self._switch(caller, name, Action.PAUSE, self._engine.pause, "paused")
+
+    def resume(self, caller: Caller, name: str) -> ActionResponse:
+        """Thaw a runtime.
+
+        Raises:
+            RuntimeNotFound, InvalidState, RuntimeBusy, EngineUnreachable, EngineTimeout.
+        """
+        return self._switch(caller, name, Action.RESUME, self._engine.resume, "running")
+
+    def _switch(
+        self, caller: Caller, name: str, action: Action, call: Callable[[str], bool], word: str
+    ) -> ActionResponse:
+        record = self._find(caller, name)
+        status = target(action, record)
+        if status is record.status and self._liveness.live():
+            return _answer(record, f"The runtime is {word} already.", changed=False)
+        with runtime_lock(self._locks, record.runtime_id, wait=LOCK_WAIT) as got:
+            if not got:
+                raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
+            changed = self._call(action, call, record)
+            # Written as seen after the engine's answer. A stop that began meanwhile keeps its state.
+            both = {RuntimeStatus.RUNNING, RuntimeStatus.PAUSED}
+            self._store.change(
+                record.runtime_id, only_from=both, status=status, seen_at=time.time(), status_detail=None
+            )
+        message = f"The runtime is {word}." if changed else f"The runtime is {word} already."
+        return ActionResponse(
+            runtime_id=record.runtime_id,
+            container_id=record.container_id,
+            status=status,
+            message=message,
+            changed=changed,
+        )
+
+    def _call(self, action: Action, call: Callable[[str], bool], record: Record) -> bool:
+        """One engine call; where the engine contradicts the record, the record is mended and the call refused."""
+        try:
+            return call(record.container_id or record.runtime_id)
+        except (ContainerMissing, InvalidState):
+            now = self._store.get(record.runtime_id) or record
+            if now.status in (RuntimeStatus.RUNNING, RuntimeStatus.PAUSED):
+                now = self._sync.locked(now)
+            raise invalid(action, now.status) from None
+
+    def stop(self, caller: Caller, name: str, *, timeout: float = 5.0, remove: bool = False) -> ActionResponse:
+        """Stop a runtime.
+
+        Args:
+            caller: who stops it.
+            name: id or alias.
+            timeout: seconds between TERM and KILL.
+            remove: also remove its container.
+
+        Raises:
+            RuntimeNotFound, RuntimeBusy, EngineUnreachable, EngineTimeout.
+        """
+        record, changed = self._stops.stop(self._find(caller, name), timeout=timeout, remove=remove)
+        word = str(record.status) if record.status is not RuntimeStatus.ERROR else "in error"
+        return _answer(record, f"The runtime is {word}{'' if changed else ' already'}.", changed=changed)
+
+    def remove(self, caller: Caller, name: str) -> ActionResponse:
+        """Stop a runtime and remove its container.
+
+        Raises:
+            RuntimeNotFound, RuntimeBusy, EngineUnreachable, EngineTimeout.
+        """
+        return self.stop(caller, name, remove=True)
+
+    def renew(self, caller: Caller, name: str, ttl: float | None) -> Runtime:
+        """Give a runtime ``ttl`` seconds from now, or no end where it is None.
+
+        Raises:
+            RuntimeNotFound: there is none.
+            InvalidState: it has ended, or an expiry has begun.
+        """
+        record = self._find(caller, name)
+        target(Action.RENEW, record)
+        end = None if ttl is None else time.time() + ttl
+        changed = self._store.change(record.runtime_id, only_from=LIVE, expires_at=end)
+        if changed is None:
+            raise invalid(Action.RENEW, self._find(caller, record.runtime_id).status)
+        return views.runtime(changed)
+
+    def get(
+        self, caller: Caller, name: str, *, wait_for: RuntimeStatus | None = None, timeout: float = 0.0
+    ) -> Runtime:
+        """A runtime.
+
+        Args:
+            caller: who asks.
+            name: id or alias.
+            wait_for: return only once it is in that state, can't get there any more, or the time is up.
+            timeout: seconds to wait, at most the server's ``max_wait``.
+
+        Raises:
+            RuntimeNotFound: there is none.
+            TooManyWaiting: all threads that may wait do.
+        """
+        record = self._find(caller, name)
+        if wait_for is not None and not settled(record, wait_for):
+            record = self._wait(record, wait_for, min(timeout, self._max_wait))
+        return views.runtime(self._current(record))
+
+    def _wait(self, record: Record, wanted: RuntimeStatus, timeout: float) -> Record:
+        last = record
+
+        def look() -> Record | None:
+            nonlocal last
+            last = self._store.get(record.runtime_id) or last
+            return last if settled(last, wanted) else None
+
+        with self._lane.place():
+            until(look, timeout)
+        return last
+
+    def _current(self, record: Record) -> Record:
+        """The record, after a look at the engine where the store can't be trusted to be up to date."""
+        if self._liveness.live():
+            return record
+        try:
+            return self._sync.sync(record)
+        except (EngineUnreachable, EngineTimeout, StorageUnavailable):
+            return record
+
+    def list(
+        self,
+        caller: Caller,
+        *,
+        statuses: Sequence[RuntimeStatus] = (),
+        labels: Mapping[str, str | None] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> RuntimePage:
+        """The caller's runtimes, newest first; without ``statuses`` all that aren't removed.
+
+        Args:
+            caller: who asks.
+            statuses: only these states.
+            labels: only with these of the caller's labels; None as value: whatever its value.
+            limit: how many at most.
+            cursor: where the last page ended.
+
+        Raises:
+            ValidationFailed: not a cursor of ours.
+        """
+        shown = statuses or [status for status in RuntimeStatus if status is not RuntimeStatus.REMOVED]
+        after = cursors.decode(cursor) if cursor else None
+        found = self._store.page(caller.owner, statuses=shown, labels=labels or {}, after=after, limit=limit + 1)
+        more = len(found) > limit
+        found = found[:limit]
+        return RuntimePage(
+            runtimes=[views.runtime(self._current(record)) for record in found],
+            next_cursor=cursors.encode(found[-1]) if more else None,
+        )
+
+    def readiness(self) -> Readiness:
+        """Whether the engine and the store answer."""
+        try:
+            self._engine.ping()
+            self._store.get("")
+        except (EngineUnreachable, EngineTimeout, StorageUnavailable) as problem:
+            return Readiness(ready=False, reason=problem.detail)
+        return Readiness(ready=True)
+
+    def version(self) -> Version:
+        """Server, API and engine."""
+        try:
+            engine = self._engine.version()
+        except (EngineUnreachable, EngineTimeout):
+            engine = None
+        return Version(server=__version__, api=API_VERSION, engine=engine)
+
+    def _find(self, caller: Caller, name: str) -> Record:
+        record = self._store.get(name)
+        if record is None or record.owner != caller.owner:
+            record = self._store.by_alias(caller.owner, name)
+        if record is None:
+            raise RuntimeNotFound("No runtime has that id or alias.")
+        return record
+
+
+def _answer(record: Record, message: str, *, changed: bool) -> ActionResponse:
+    return ActionResponse(
+        runtime_id=record.runtime_id,
+        container_id=record.container_id,
+        status=record.status,
+        message=message,
+        changed=changed,
+    )
+
+
+def _differences(record: Record, request: StartRequest) -> list[str]:
+    """Names of what a start asked for and its session's live runtime doesn't have."""
+    if not record.spec:
+        return []  # adopted: what it was started with is not known
+    wanted = described(request)
+    fields = sorted(name for name in {*wanted, *record.spec} if wanted.get(name) != record.spec.get(name))
+    return [f"{name} differs from the session's live runtime and was not applied" for name in fields]

@@ -1,0 +1,137 @@
+"""Pulls: one for each image at a time, over all workers; the others wait for it and see how it ends."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+
+from runtime_server.engine.base import Engine, RegistryLogin
+from runtime_server.errors import Problem, StorageUnavailable
+from runtime_server.runtimes import views
+from runtime_server.runtimes.holders import Holder
+from runtime_server.store.operations import Operations
+from runtime_server.store.records import Operation
+
+KIND = "pull"
+KEPT = 30.0
+"""Seconds that the outcome stays for those who waited."""
+LOOK = 0.1
+"""Seconds between two looks at another's pull, and between two notes of progress."""
+
+
+class Pulls:
+    """Single-flight pulls.
+
+    Args:
+        engine: pulls.
+        operations: where pulls are recorded.
+        holder: this process.
+    """
+
+    def __init__(self, engine: Engine, operations: Operations, holder: Holder) -> None:
+        self._engine = engine
+        self._operations = operations
+        self._holder = holder
+
+    def pull(
+        self,
+        image: str,
+        *,
+        platform: str | None,
+        login: RegistryLogin | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Have the image pulled once from now on.
+
+        Args:
+            image: its reference.
+            platform: as ``linux/amd64``; none: the host's.
+            login: credentials; a pull with some of its own is shared with nobody.
+            progress: is told how far it is; what it raises ends the waiting.
+
+        Raises:
+            ImageNotFound, ImagePullFailed, EngineUnreachable, EngineTimeout: how the pull ended.
+        """
+        key = f"{image} {platform or ''}" + (f" {uuid.uuid4().hex}" if login else "")
+        while True:
+            claim = self._new(key)
+            if self._operations.claim(claim):
+                return self._run(claim, image, platform, login, progress)
+            outcome = self._join(claim, progress)
+            if outcome is not None:
+                return _end(outcome)
+
+    def _new(self, key: str) -> Operation:
+        return Operation(
+            id=uuid.uuid4().hex,
+            kind=KIND,
+            owner="",
+            key=key,
+            holder=self._holder.id,
+            lease_until=self._holder.lease(),
+        )
+
+    def _join(self, claim: Operation, progress: Callable[[str], None]) -> bytes | None:
+        """Wait for the pull in flight; its outcome, or None where it's free to be begun anew."""
+        first = self._operations.find(KIND, "", claim.key)
+        if first is None:
+            return None
+        if first.done:
+            self._operations.drop(first.id)  # an earlier one's outcome: what comes now wants a pull of its own
+            return None
+        while first is not None and not first.done:
+            if not self._holder.alive(first):
+                self._operations.drop(first.id, first.holder)
+                return None
+            progress(first.progress or "pulling")
+            time.sleep(LOOK)
+            first = self._same(first)
+        return None if first is None else first.answer
+
+    def _same(self, first: Operation) -> Operation | None:
+        now = self._operations.find(KIND, "", first.key)
+        return now if now is not None and now.id == first.id else None
+
+    def _run(
+        self,
+        claim: Operation,
+        image: str,
+        platform: str | None,
+        login: RegistryLogin | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        noted = 0.0
+
+        def note(text: str) -> None:
+            nonlocal noted
+            if time.monotonic() - noted < LOOK:
+                return
+            noted = time.monotonic()
+            with suppress(StorageUnavailable):
+                self._operations.progress(claim.id, text)
+            progress(text)
+
+        try:
+            with self._holder.working(claim):
+                self._engine.pull(image, platform=platform, login=login, progress=note)
+        except Problem as problem:
+            self._finish(claim, views.failure(problem))
+            raise
+        except BaseException:
+            with suppress(StorageUnavailable):
+                self._operations.drop(claim.id, claim.holder)
+            raise
+        self._finish(claim, None)
+
+    def _finish(self, claim: Operation, failure: object) -> None:
+        with suppress(StorageUnavailable):
+            self._operations.finish(claim, json.dumps(failure).encode(), time.time() + KEPT)
+
+
+def _end(outcome: bytes) -> None:
+    failure = json.loads(outcome)
+    if failure is not None:
+        raise views.raised(failure)

@@ -1,0 +1,224 @@
+"""The reconciler: one process at a time follows the engine, writes what it sees, and finishes what was left.
+
+Workers compete for a file lock; the kernel frees it when its holder dies, and another takes over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from runtime_server.engine import labels as tags
+from runtime_server.engine.base import ContainerState, Engine, EngineEvent, EventStream, Listed
+from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem
+from runtime_server.models import RuntimeStatus
+from runtime_server.runtimes.chores import Chores
+from runtime_server.runtimes.sync import ENDED, SETTLED, Liveness, Sync
+from runtime_server.store.records import Record
+from runtime_server.store.store import Store
+
+log = structlog.get_logger("runtime_server.reconciler")
+
+COMPETE = 0.5
+"""Seconds between two tries to become the reconciler."""
+TICK = 0.5
+"""Seconds between two looks at the clock: expiry, interrupted work, the beat."""
+TIDY = 5.0
+"""Seconds between two rounds of retention."""
+AWAY = 0.5
+"""Seconds between two tries to reach an engine that is away."""
+
+_STATUS = {"pause": RuntimeStatus.PAUSED, "unpause": RuntimeStatus.RUNNING, "start": RuntimeStatus.RUNNING}
+_SEEN = {
+    ContainerState.RUNNING: RuntimeStatus.RUNNING,
+    ContainerState.RESTARTING: RuntimeStatus.RUNNING,
+    ContainerState.PAUSED: RuntimeStatus.PAUSED,
+}
+
+
+class Reconciler:
+    """Competes for the lock and, while it holds it, keeps records and engine in step.
+
+    Args:
+        engine, store, sync, chores, liveness: what it works with.
+        lock: the file whose lock makes it the one.
+        sweep_interval: seconds between two comparisons of everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        store: Store,
+        sync: Sync,
+        chores: Chores,
+        liveness: Liveness,
+        lock: Path,
+        sweep_interval: float,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._sync = sync
+        self._chores = chores
+        self._liveness = liveness
+        self._lock = lock
+        self._sweep_interval = sweep_interval
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._said_away = False
+
+    def start(self) -> None:
+        """Compete from now on, in a thread."""
+        self._thread = threading.Thread(target=self._compete, name="reconciler", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Give the lock up."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(30)
+
+    def _compete(self) -> None:
+        while not self._closing.is_set():
+            try:
+                descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError:
+                self._closing.wait(COMPETE)
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lead()
+            except BlockingIOError:
+                self._closing.wait(COMPETE)
+            finally:
+                os.close(descriptor)
+
+    def _lead(self) -> None:
+        log.debug("reconciling")
+        while not self._closing.is_set():
+            try:
+                self._follow()
+            except (EngineUnreachable, EngineTimeout) as problem:
+                self._say_away(problem)
+            except Problem as problem:
+                log.warning("reconciling failed", code=problem.code, detail=problem.detail)
+            except Exception:
+                log.exception("reconciling failed")
+            with suppress(OSError):
+                self._liveness.end()
+            self._without_engine()
+            self._closing.wait(AWAY)
+
+    def _say_away(self, problem: Problem) -> None:
+        if not self._said_away:
+            self._said_away = True
+            log.warning("the container engine can't be reached; trying again until it can", detail=problem.detail)
+
+    def _without_engine(self) -> None:
+        with suppress(Problem):
+            self._store.operations.expire()
+
+    def _follow(self) -> None:
+        """Follow one event stream until it ends."""
+        stream = self._engine.events()
+        events: queue.SimpleQueue[EngineEvent | None] = queue.SimpleQueue()
+        reader = threading.Thread(target=_read, args=(stream, events.put), name="events", daemon=True)
+        reader.start()
+        try:
+            if self._said_away:
+                self._said_away = False
+                log.info("the container engine answers")
+            self.sweep()  # what happened before the subscription
+            self._loop(events)
+        finally:
+            stream.close()
+            reader.join(10)
+
+    def _loop(self, events: queue.SimpleQueue[EngineEvent | None]) -> None:
+        swept = tidied = time.monotonic()
+        ticked = 0.0
+        while not self._closing.is_set():
+            now = time.monotonic()
+            if now - ticked >= TICK:
+                ticked = now
+                self._tick()
+            if now - tidied >= TIDY:
+                tidied = now
+                self._chores.tidy(time.time())
+            if now - swept >= self._sweep_interval:
+                swept = now
+                self.sweep()
+            try:
+                event = events.get(timeout=TICK / 2)
+            except queue.Empty:
+                continue
+            if event is None:
+                return
+            self._handle(event)
+
+    def _tick(self) -> None:
+        self._liveness.touch()
+        self._chores.expire(time.time())
+        self._chores.interrupted()
+
+    def _handle(self, event: EngineEvent) -> None:
+        """Write what an event says. What an action of ours has written already costs one read."""
+        record = self._store.get(event.runtime_id)
+        if record is None or record.status not in SETTLED or event.at <= record.seen_at:
+            return
+        if event.action in _STATUS and _STATUS[event.action] is record.status:
+            return
+        if event.action in _STATUS or event.action in ("die", "oom", "stop", "destroy"):
+            self._look(record, event.exit_code)
+
+    def _look(self, record: Record, exit_code: int | None) -> None:
+        self._chores.submit(record.runtime_id, lambda: self._sync_and_tidy(record.runtime_id, exit_code))
+
+    def _sync_and_tidy(self, runtime_id: str, exit_code: int | None) -> None:
+        record = self._store.get(runtime_id)
+        if record is None:
+            return
+        record = self._sync.sync(record, exit_code=exit_code, wait=5.0)
+        if record.status in ENDED and record.auto_remove:
+            self._chores.remove_now(record)
+
+    def sweep(self) -> None:
+        """Compare everything.
+
+        Raises:
+            EngineUnreachable, EngineTimeout: the engine doesn't answer.
+        """
+        listed = {each.labels.get(tags.RUNTIME_ID, each.name): each for each in self._engine.list()}
+        records = {record.runtime_id: record for record in self._store.present()}
+        for runtime_id, container in listed.items():
+            record = records.get(runtime_id)
+            if record is None or (record.status is RuntimeStatus.ERROR and record.container_id is None):
+                self._chores.unlisted(container, runtime_id)
+            elif record.status in SETTLED and _differs(record, container):
+                self._look(record, None)
+        for runtime_id, record in records.items():
+            if runtime_id not in listed and record.status in SETTLED and record.container_id is not None:
+                self._look(record, None)
+
+
+def _differs(record: Record, container: Listed) -> bool:
+    status = _SEEN.get(container.state)
+    return record.status not in ENDED if status is None else record.status is not status
+
+
+def _read(stream: EventStream, put: Callable[[EngineEvent | None], None]) -> None:
+    try:
+        for event in stream:
+            put(event)
+    except Problem:
+        pass
+    finally:
+        put(None)

@@ -1,0 +1,93 @@
+"""Which action is allowed in which state, and what it leads to: one table."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from runtime_server.engine.base import ContainerState, Snapshot
+from runtime_server.errors import InvalidState
+from runtime_server.models import RuntimeStatus as S
+from runtime_server.store.records import Record
+
+
+class Action(StrEnum):
+    """What a caller can do to a runtime."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    STOP = "stop"
+    REMOVE = "remove"
+    RENEW = "renew"
+
+
+TRANSITIONS: dict[Action, dict[S, S]] = {
+    Action.PAUSE: {S.RUNNING: S.PAUSED, S.PAUSED: S.PAUSED},
+    Action.RESUME: {S.PAUSED: S.RUNNING, S.RUNNING: S.RUNNING},
+    Action.STOP: {
+        S.STARTING: S.STOPPED,
+        S.RUNNING: S.STOPPED,
+        S.PAUSED: S.STOPPED,
+        S.STOPPING: S.STOPPED,
+        S.STOPPED: S.STOPPED,
+        S.ERROR: S.ERROR,
+        S.REMOVED: S.REMOVED,
+    },
+    Action.REMOVE: dict.fromkeys(S, S.REMOVED),
+    Action.RENEW: {S.STARTING: S.STARTING, S.RUNNING: S.RUNNING, S.PAUSED: S.PAUSED},
+}
+"""Where an action is allowed, with the state that it leads to; the same state means that it changes nothing."""
+
+
+def allowed(status: S) -> list[str]:
+    """The actions that a runtime in that state takes."""
+    return [str(action) for action, table in TRANSITIONS.items() if status in table]
+
+
+def target(action: Action, record: Record) -> S:
+    """The state that the action leads to.
+
+    Raises:
+        InvalidState: the runtime's state doesn't allow it.
+    """
+    try:
+        return TRANSITIONS[action][record.status]
+    except KeyError:
+        raise invalid(action, record.status) from None
+
+
+def invalid(action: Action, status: S) -> InvalidState:
+    """The refusal of the action in that state."""
+    return InvalidState(
+        f"A runtime that is {status} can't be {_PAST[action]}.",
+        runtime_status=str(status),
+        allowed_actions=allowed(status),
+    )
+
+
+_PAST = {
+    Action.PAUSE: "paused",
+    Action.RESUME: "resumed",
+    Action.STOP: "stopped",
+    Action.REMOVE: "removed",
+    Action.RENEW: "renewed",
+}
+
+_SEEN = {
+    ContainerState.RUNNING: S.RUNNING,
+    ContainerState.RESTARTING: S.RUNNING,
+    ContainerState.PAUSED: S.PAUSED,
+    ContainerState.REMOVING: S.STOPPED,
+    ContainerState.CREATED: S.ERROR,
+}
+
+
+def seen(snapshot: Snapshot) -> S:
+    """The runtime's state by what the engine says.
+
+    A process that ends by itself with status 0, or by a signal, is ``stopped``; one that fails (1 to 127, of which
+    126 and 127 are a command that can't be executed or found) or is ended for lack of memory is ``error``.
+    """
+    if snapshot.state in _SEEN:
+        return _SEEN[snapshot.state]
+    failed = snapshot.oom_killed or 0 < (snapshot.exit_code or 0) <= 127
+    return S.ERROR if failed else S.STOPPED

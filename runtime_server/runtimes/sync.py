@@ -1,0 +1,112 @@
+"""Bringing records up to what the engine says, and knowing whether that is needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from runtime_server.engine.base import ContainerMissing, Engine
+from runtime_server.models import RuntimeStatus
+from runtime_server.runtimes import views
+from runtime_server.runtimes.holders import runtime_lock
+from runtime_server.store.records import Record
+from runtime_server.store.store import Store
+
+FRESH = 3.0
+"""Seconds that a beat of the reconciler counts."""
+SETTLED = (RuntimeStatus.RUNNING, RuntimeStatus.PAUSED, RuntimeStatus.STOPPED, RuntimeStatus.ERROR)
+"""States that the engine can contradict; the others belong to an operation, or are over."""
+ENDED = (RuntimeStatus.STOPPED, RuntimeStatus.ERROR)
+
+
+class Liveness:
+    """Whether the reconciler follows the engine, so that the store can be trusted: by the age of its beat file.
+
+    Args:
+        beat: the file.
+    """
+
+    def __init__(self, beat: Path) -> None:
+        self._beat = beat
+
+    def live(self) -> bool:
+        """Whether the beat is fresh."""
+        try:
+            return time.time() - os.stat(self._beat).st_mtime < FRESH
+        except OSError:
+            return False
+
+    def touch(self) -> None:
+        """Beat."""
+        descriptor = os.open(self._beat, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.utime(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def end(self) -> None:
+        """Say that the stream is gone."""
+        self._beat.unlink(missing_ok=True)
+
+
+class Sync:
+    """Writes to a record what the engine knows of its container.
+
+    Args:
+        engine: is asked.
+        store: is told.
+        locks: the folder of runtimes' locks.
+    """
+
+    def __init__(self, engine: Engine, store: Store, locks: Path) -> None:
+        self._engine = engine
+        self._store = store
+        self._locks = locks
+
+    def sync(self, record: Record, *, exit_code: int | None = None, wait: float = 0.0) -> Record:
+        """The record as it is after a look at the engine; unchanged while somebody works on it.
+
+        Args:
+            record: as last read.
+            exit_code: how the process ended, if an event told and the container may be gone by now.
+            wait: seconds to wait for another's work on it.
+
+        Raises:
+            EngineUnreachable, EngineTimeout: the engine doesn't answer.
+        """
+        if record.status not in SETTLED or record.container_id is None:
+            return record
+        with runtime_lock(self._locks, record.runtime_id, wait=wait) as got:
+            if not got:
+                return record
+            return self.locked(record, exit_code=exit_code)
+
+    def locked(self, record: Record, *, exit_code: int | None = None) -> Record:
+        """As ``sync``, for a caller that holds the runtime's lock."""
+        at = time.time()
+        try:
+            snapshot = self._engine.inspect(record.container_id or record.runtime_id)
+        except ContainerMissing:
+            return self._vanished(record, exit_code)
+        values = views.facts(snapshot, at)
+        if record.status in ENDED and values["status"] in ENDED:
+            return record  # how it ended is known, and whether a caller ended it
+        if all(getattr(record, name) == value for name, value in values.items() if name != "seen_at"):
+            return record
+        return self._store.change(record.runtime_id, only_from={record.status}, **values) or record
+
+    def _vanished(self, record: Record, exit_code: int | None) -> Record:
+        now = time.time()
+        values: dict[str, Any] = {
+            "status": RuntimeStatus.REMOVED,
+            "status_detail": "The container was removed by somebody else.",
+            "removed_at": now,
+            "stopped_at": record.stopped_at or now,
+            "ports": {},
+            "seen_at": now,
+        }
+        if record.exit is None and exit_code is not None:
+            values["exit"] = views.exit_of(exit_code)
+        return self._store.change(record.runtime_id, only_from={record.status}, **values) or record

@@ -1,0 +1,81 @@
+"""What an operator does from the command line to a whole instance."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from runtime_server.engine.base import ContainerMissing
+from runtime_server.engine.docker import DockerEngine
+from runtime_server.models import RuntimeStatus
+from runtime_server.runtimes import starts, stops
+from runtime_server.settings import Settings
+from runtime_server.state import State, locate
+from runtime_server.store.database import Database
+from runtime_server.store.store import Store
+
+
+def drain(settings: Settings, timeout: float) -> bool:
+    """Refuse new starts from now on, and wait for work in flight.
+
+    Args:
+        settings: whose state directory.
+        timeout: seconds to wait at most.
+
+    Returns:
+        Whether all work has ended.
+    """
+    state = locate(settings)
+    state.draining.touch(mode=0o600)
+    end = time.monotonic() + timeout
+    store = _store(state)
+    try:
+        while store.operations.running(starts.KIND, stops.KIND):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.1)
+        return True
+    finally:
+        store.database.close()
+
+
+def undrain(settings: Settings) -> None:
+    """Accept starts again."""
+    locate(settings).draining.unlink(missing_ok=True)
+
+
+def purge(settings: Settings) -> int:
+    """Remove all containers of this instance, and mark their records.
+
+    Returns:
+        How many containers were removed.
+
+    Raises:
+        EngineUnreachable, EngineTimeout: the engine doesn't answer.
+    """
+    state = locate(settings)
+    engine = DockerEngine(state.instance, address=settings.engine, timeout=settings.engine_timeout)
+    store = _store(state)
+    removed = 0
+    try:
+        for listed in engine.list():
+            with suppress(ContainerMissing):
+                removed += engine.remove(listed.container_id)
+        now = time.time()
+        for record in store.present():
+            store.change(
+                record.runtime_id,
+                status=RuntimeStatus.REMOVED,
+                status_detail="Purged by the operator.",
+                removed_at=now,
+                stopped_at=record.stopped_at or now,
+                seen_at=now,
+            )
+        return removed
+    finally:
+        engine.close()
+        store.database.close()
+
+
+def _store(state: State) -> Store:
+    return Store(Database(state.database, pool_size=1))

@@ -1,0 +1,81 @@
+"""Waiting: the slow lane, and looking at the store until something is so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from runtime_server.errors import TooManyWaiting
+from runtime_server.models import RuntimeStatus
+from runtime_server.store.records import Record
+
+T = TypeVar("T")
+
+SHORT = 1.0
+"""Seconds that any call may wait without a place in the slow lane."""
+
+
+class SlowLane:
+    """A worker's bound on threads that wait, so that short calls are always served.
+
+    Args:
+        places: how many may wait at once.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = threading.BoundedSemaphore(places)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Wait within a place.
+
+        Raises:
+            TooManyWaiting: all are taken.
+        """
+        if not self._places.acquire(blocking=False):
+            raise TooManyWaiting("All threads for waiting requests are taken.", retry_after=1)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def until(self, look: Callable[[], T | None], seconds: float) -> T | None:
+        """What ``look`` finds within ``seconds``; a longer wait than ``SHORT`` needs a place.
+
+        Raises:
+            TooManyWaiting: it would wait longer, and all places are taken.
+        """
+        found = until(look, min(seconds, SHORT))
+        if found is not None or seconds <= SHORT:
+            return found
+        with self.place():
+            return until(look, seconds - SHORT)
+
+
+def until(look: Callable[[], T | None], seconds: float) -> T | None:
+    """What ``look`` returns as soon as that isn't None; None after ``seconds``. Looks at least once."""
+    end = time.monotonic() + seconds
+    pause = 0.005
+    while True:
+        found = look()
+        left = end - time.monotonic()
+        if found is not None or left <= 0:
+            return found
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.4, 0.1)
+
+
+FINAL = (RuntimeStatus.STOPPED, RuntimeStatus.ERROR, RuntimeStatus.REMOVED)
+"""States that a runtime doesn't leave for a live one."""
+
+
+def settled(record: Record, wanted: RuntimeStatus) -> bool:
+    """Whether there is nothing left to wait for: it is so, or it never will be."""
+    if record.status is wanted:
+        return True
+    if wanted is RuntimeStatus.REMOVED:
+        return False
+    return record.status is RuntimeStatus.REMOVED or (record.status in FINAL and wanted not in FINAL)

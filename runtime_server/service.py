@@ -1,0 +1,144 @@
+"""Putting the parts together: the one place that knows them all."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from runtime_server.api import create_api
+from runtime_server.engine.base import Engine
+from runtime_server.engine.discovery import socket_path
+from runtime_server.engine.docker import DockerEngine
+from runtime_server.errors import StorageUnavailable
+from runtime_server.runtimes.calls import Calls
+from runtime_server.runtimes.chores import Chores
+from runtime_server.runtimes.holders import LEASE, Holder
+from runtime_server.runtimes.launch import Launch
+from runtime_server.runtimes.manager import RuntimeManager
+from runtime_server.runtimes.policy import Policy
+from runtime_server.runtimes.pulls import Pulls
+from runtime_server.runtimes.reconciler import Reconciler
+from runtime_server.runtimes.starts import Starts
+from runtime_server.runtimes.stops import Stops
+from runtime_server.runtimes.sync import Liveness, Sync
+from runtime_server.runtimes.waits import SlowLane
+from runtime_server.settings import Settings
+from runtime_server.state import State, locate
+from runtime_server.store.database import Database
+from runtime_server.store.store import Store
+from runtime_server.web.auth import KeyRing
+
+
+class Service:
+    """A worker's whole service. Connects to nothing until it is used.
+
+    Args:
+        settings: the operator's.
+        state: the state directory, whose database is migrated before the first request.
+        engine: another than Docker's.
+    """
+
+    def __init__(self, settings: Settings, state: State, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self.state = state
+        self.engine: Engine = engine or DockerEngine(
+            state.instance,
+            address=settings.engine,
+            timeout=settings.engine_timeout,
+            pool_size=settings.threads + settings.threads * 2,
+        )
+        self.store = Store(Database(state.database, pool_size=settings.threads))
+        self.holder = Holder(state.holders)
+        self.lane = SlowLane(settings.slow_lane)
+        self._build_parts()
+        calls = Calls(
+            self.store.operations,
+            self.holder,
+            self.lane,
+            ttl=settings.idempotency_ttl,
+            wait=settings.idempotency_wait,
+        )
+        keys = KeyRing.from_settings(settings, state.generated_key)
+        self.app = create_api(settings, self.manager, calls, keys)
+        self._closing = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    def _build_parts(self) -> None:
+        settings, state, engine, store = self.settings, self.state, self.engine, self.store
+        socket = socket_path(settings.engine) if isinstance(engine, DockerEngine) else None
+        launch = Launch(
+            instance=state.instance,
+            engine=engine,
+            store=store,
+            pulls=Pulls(engine, store.operations, self.holder),
+            holder=self.holder,
+            policy=Policy(settings, forbidden=(socket,) if socket else ()),
+        )
+        self.starts = Starts(
+            instance=state.instance,
+            store=store,
+            launch=launch,
+            holder=self.holder,
+            lane=self.lane,
+            threads=settings.threads * 2,
+            draining=state.draining,
+        )
+        self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane)
+        sync = Sync(engine, store, state.locks)
+        liveness = Liveness(state.beat)
+        self.manager = RuntimeManager(
+            engine=engine,
+            store=store,
+            starts=self.starts,
+            stops=self.stops,
+            sync=sync,
+            liveness=liveness,
+            lane=self.lane,
+            locks=state.locks,
+            max_wait=settings.max_wait,
+        )
+        self._chores = Chores(
+            engine=engine,
+            store=store,
+            starts=self.starts,
+            stops=self.stops,
+            holder=self.holder,
+            retention=settings.retention,
+        )
+        self.reconciler = Reconciler(
+            engine=engine,
+            store=store,
+            sync=sync,
+            chores=self._chores,
+            liveness=liveness,
+            lock=state.leader,
+            sweep_interval=settings.sweep_interval,
+        )
+
+    def start_background(self) -> None:
+        """Start the reconciler and the renewal of leases: in each worker, after fork."""
+        self.reconciler.start()
+        self._keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
+        self._keeper.start()
+
+    def _keep(self) -> None:
+        while not self._closing.wait(LEASE / 6):
+            with suppress(StorageUnavailable):
+                self.holder.renew(self.store.operations)
+
+    def close(self) -> None:
+        """End background work, letting go of what isn't finished, and give everything back."""
+        self._closing.set()
+        self.reconciler.close()
+        self.starts.close()
+        self._chores.close()
+        if self._keeper is not None:
+            self._keeper.join(10)
+        self.holder.close()
+        self.store.database.close()
+        self.engine.close()
+
+
+def build(settings: Settings, *, engine: Engine | None = None) -> Service:
+    """A service for these settings; the database must have been prepared by ``state.prepare``."""
+    return Service(settings, locate(settings), engine)

@@ -1,0 +1,121 @@
+"""The state directory: database, instance id, generated API key, locks and marks."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime_server.paths import API_KEY_FILE
+from runtime_server.settings import Settings
+from runtime_server.store.migrate import migrate
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What ``prepare`` found or made.
+
+    Attributes:
+        directory: the state directory, mode 0700.
+        instance: this instance's id, stamped on every container.
+        generated_key: the API key from the file; None where keys are configured or authentication is off.
+    """
+
+    directory: Path
+    instance: str
+    generated_key: str | None
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.directory / "state.db"
+
+    @property
+    def holders(self) -> Path:
+        """The folder of files that living processes keep locked."""
+        return self.directory / "holders"
+
+    @property
+    def locks(self) -> Path:
+        """The folder of runtimes' lock files."""
+        return self.directory / "locks"
+
+    @property
+    def leader(self) -> Path:
+        """The file whose lock makes a process the reconciler."""
+        return self.directory / "reconciler.lock"
+
+    @property
+    def beat(self) -> Path:
+        """The file that the reconciler touches while it follows the engine."""
+        return self.directory / "reconciler.beat"
+
+    @property
+    def draining(self) -> Path:
+        """The mark that new starts are refused."""
+        return self.directory / "draining"
+
+
+def locate(settings: Settings) -> State:
+    """The state as it lies there, making only what is missing of directory, instance id and key (no database).
+
+    Raises:
+        OSError: the directory can't be made or written.
+    """
+    directory = settings.state_dir.expanduser().absolute()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(directory / "prepare.lock"):
+        for folder in ("holders", "locks"):
+            (directory / folder).mkdir(mode=0o700, exist_ok=True)
+        instance = _once(directory / "instance", lambda: secrets.token_hex(8))
+        key = None
+        if settings.auth == "on" and not settings.api_keys:
+            key = _once(directory / API_KEY_FILE, lambda: secrets.token_urlsafe(32))
+    return State(directory=directory, instance=instance, generated_key=key)
+
+
+def prepare(settings: Settings) -> State:
+    """Make everything that workers need, the database's schema included. Safe to run by several at once.
+
+    Raises:
+        OSError: the directory can't be made or written.
+        SchemaTooNew: a newer server made the database.
+    """
+    state = locate(settings)
+    with _locked(state.directory / "prepare.lock"):
+        migrate(state.database)
+    return state
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _once(path: Path, make: Callable[[], str]) -> str:
+    """The file's one line; made whole under another name first, so that a crash leaves no half of it."""
+    try:
+        found = path.read_text().strip()
+    except FileNotFoundError:
+        found = ""
+    if found:
+        return found
+    value = make()
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(value + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    return value

@@ -1,0 +1,85 @@
+"""SQLite as this service needs it: WAL, immediate writes, failures as ``StorageUnavailable``."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from runtime_server.errors import StorageUnavailable
+
+BUSY_TIMEOUT = 10.0
+"""Seconds that a writer waits for another."""
+
+
+class Database:
+    """Connections to one SQLite file; opened lazily, so that it survives a fork before its first use.
+
+    Args:
+        path: the file; its folder exists.
+        pool_size: connections kept, about as many as threads.
+    """
+
+    def __init__(self, path: Path, *, pool_size: int = 16) -> None:
+        self.path = path
+        self._engine = sa.create_engine(
+            f"sqlite:///{path}",
+            pool_size=pool_size,
+            max_overflow=pool_size * 2,
+            pool_timeout=BUSY_TIMEOUT,
+            pool_reset_on_return=None,
+            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+        )
+        sa.event.listen(self._engine, "connect", _set_up)
+        # Statements outside a transaction commit by themselves: one statement needs no BEGIN of its own.
+        self._plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def connection(self) -> Iterator[sa.Connection]:
+        """A connection on which each statement is a transaction."""
+        with _failures(), self._plain.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A write transaction: ``BEGIN IMMEDIATE``, since a deferred one can lose its update to another's."""
+        with self.connection() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                if _in_transaction(connection):
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+    def close(self) -> None:
+        """Close the connections that are in the pool."""
+        self._engine.dispose()
+
+
+def _set_up(connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _in_transaction(connection: sa.Connection) -> bool:
+    # SQLite ends a transaction by itself on some errors, a full disk among them.
+    return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, PoolTimeout, sqlite3.Error) as error:
+        raise StorageUnavailable("The server's records can't be read or written now.", retry_after=2) from error

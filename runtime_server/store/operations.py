@@ -1,0 +1,111 @@
+"""The operations table: starts, stops, pulls and keyed calls, each held by one process at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from runtime_server.store.database import Database
+from runtime_server.store.records import Operation
+from runtime_server.store.schema import operations
+
+_columns = operations.c
+_INSERT = sa.insert(operations)
+_CLAIM = sqlite_insert(operations).on_conflict_do_nothing()
+_FIND = sa.select(operations).where(
+    _columns.kind == sa.bindparam("kind"),
+    _columns.owner == sa.bindparam("owner"),
+    _columns.key == sa.bindparam("key"),
+)
+_DELETE = sa.delete(operations).where(_columns.id == sa.bindparam("_id"))
+_FINISH = (
+    sa.update(operations)
+    .where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_holder"))
+    .values(done=True, answer=sa.bindparam("answer"), expires_at=sa.bindparam("expires_at"))
+)
+_TAKE = (
+    sa.update(operations)
+    .where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_from"), _columns.done.is_(False))
+    .values(holder=sa.bindparam("holder"), lease_until=sa.bindparam("lease_until"))
+)
+
+
+class Operations:
+    """Claims on work. A row that isn't done belongs to its holder while that lives and its lease runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def insert(self, connection: sa.Connection, operation: Operation) -> None:
+        """Insert within a caller's transaction."""
+        connection.execute(_INSERT, _values(operation))
+
+    def delete(self, connection: sa.Connection, operation_id: str) -> None:
+        """Delete within a caller's transaction."""
+        connection.execute(_DELETE, {"_id": operation_id})
+
+    def claim(self, operation: Operation) -> bool:
+        """Insert the row; False where the same kind, owner and key has one already."""
+        with self._database.connection() as connection:
+            return connection.execute(_CLAIM, _values(operation)).rowcount == 1
+
+    def find(self, kind: str, owner: str, key: str) -> Operation | None:
+        """The row of that kind, owner and key."""
+        with self._database.connection() as connection:
+            row = connection.execute(_FIND, {"kind": kind, "owner": owner, "key": key}).first()
+        return None if row is None else Operation(**row._asdict())
+
+    def finish(self, operation: Operation, answer: bytes, expires_at: float) -> bool:
+        """Keep the answer until ``expires_at``; False where another holder has taken the work over."""
+        values = {"_id": operation.id, "_holder": operation.holder, "answer": answer, "expires_at": expires_at}
+        with self._database.connection() as connection:
+            return connection.execute(_FINISH, values).rowcount == 1
+
+    def take_over(self, operation: Operation, holder: str, lease_until: float) -> bool:
+        """Become the holder in place of the one that ``operation`` names; False where another was faster."""
+        values = {"_id": operation.id, "_from": operation.holder, "holder": holder, "lease_until": lease_until}
+        with self._database.connection() as connection:
+            return connection.execute(_TAKE, values).rowcount == 1
+
+    def drop(self, operation_id: str, holder: str | None = None) -> None:
+        """Delete the row, only while ``holder`` holds it where that is given."""
+        statement = _DELETE if holder is None else _DELETE.where(_columns.holder == holder)
+        with self._database.connection() as connection:
+            connection.execute(statement, {"_id": operation_id})
+
+    def held(self, operation_id: str, holder: str) -> bool:
+        """Whether ``holder`` still holds it."""
+        query = sa.select(sa.literal(1)).where(_columns.id == operation_id, _columns.holder == holder)
+        with self._database.connection() as connection:
+            return connection.execute(query).first() is not None
+
+    def renew(self, ids: Collection[str], lease_until: float) -> None:
+        """Extend the leases of these operations."""
+        with self._database.connection() as connection:
+            connection.execute(sa.update(operations).where(_columns.id.in_(ids)).values(lease_until=lease_until))
+
+    def progress(self, operation_id: str, text: str) -> None:
+        """Note how far the work is."""
+        with self._database.connection() as connection:
+            connection.execute(sa.update(operations).where(_columns.id == operation_id).values(progress=text))
+
+    def running(self, *kinds: str) -> list[Operation]:
+        """All that aren't done, of these kinds."""
+        query = sa.select(operations).where(_columns.kind.in_(kinds), _columns.done.is_(False))
+        with self._database.connection() as connection:
+            return [Operation(**row._asdict()) for row in connection.execute(query)]
+
+    def expire(self, now: float | None = None) -> int:
+        """Delete what is done and past its time; returns how many."""
+        moment = time.time() if now is None else now
+        with self._database.connection() as connection:
+            return connection.execute(sa.delete(operations).where(_columns.expires_at < moment)).rowcount
+
+
+def _values(operation: Operation) -> dict[str, Any]:
+    return {each.name: getattr(operation, each.name) for each in dataclasses.fields(operation)}

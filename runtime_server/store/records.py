@@ -1,0 +1,73 @@
+"""What the store keeps, as plain data. Times are Unix seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runtime_server.errors import StorageUnavailable
+from runtime_server.models import RuntimeStatus
+
+
+class AliasTaken(Exception):
+    """Another runtime of the owner holds the alias."""
+
+
+class SessionTaken(Exception):
+    """Another runtime of the owner holds the session."""
+
+
+class IdTaken(Exception):
+    """The runtime id has a record already: an earlier attempt of the same call."""
+
+
+class SchemaTooNew(StorageUnavailable):
+    """The database was made by a newer version of the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A runtime's row. ``seen_at`` is when the engine was last known to be as the row says."""
+
+    runtime_id: str
+    owner: str
+    status: RuntimeStatus
+    image: str
+    created_at: float
+    seen_at: float
+    name: str | None = None
+    session_id: str | None = None
+    status_detail: str | None = None
+    container_id: str | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+    ports: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    session_api_key: str | None = field(default=None, repr=False)
+    started_at: float | None = None
+    stopped_at: float | None = None
+    removed_at: float | None = None
+    expires_at: float | None = None
+    retention: float | None = None
+    auto_remove: bool = False
+    exit: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    restart_count: int = 0
+    logs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Work that outlives a request or could be done twice. Its holder's death or its lease's end frees it."""
+
+    id: str
+    kind: str
+    owner: str
+    key: str
+    holder: str
+    lease_until: float
+    done: bool = False
+    expires_at: float | None = None
+    fingerprint: str | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+    answer: bytes | None = None
+    progress: str | None = None

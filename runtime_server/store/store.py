@@ -1,0 +1,219 @@
+"""The store of runtimes: each method is one statement or one transaction.
+
+Statements are made once for each shape and reused: building one costs as much as running it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from runtime_server.models import RuntimeStatus
+from runtime_server.store.database import Database
+from runtime_server.store.operations import Operations
+from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
+from runtime_server.store.schema import history, runtimes
+
+LIVE = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.PAUSED)
+"""States in which a runtime can still do something."""
+
+_BY_ID = sa.select(runtimes).where(runtimes.c.runtime_id == sa.bindparam("id"))
+_BY_ALIAS = (
+    sa.select(runtimes)
+    .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.name == sa.bindparam("name"))
+    .order_by(runtimes.c.status.in_(["removed", "error"]), runtimes.c.created_at.desc())
+    .limit(1)
+)
+_BY_SESSION = (
+    sa.select(runtimes)
+    .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.session_id == sa.bindparam("session"))
+    .where(runtimes.c.status.in_([*LIVE, RuntimeStatus.STOPPING]))
+)
+_INSERT = sa.insert(runtimes)
+
+
+class Store:
+    """Records of runtimes, and the operations on them.
+
+    All methods raise ``StorageUnavailable`` where the database can't be used.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.operations = Operations(database)
+
+    def get(self, runtime_id: str) -> Record | None:
+        """The runtime with that id."""
+        return self._one(_BY_ID, {"id": runtime_id})
+
+    def by_alias(self, owner: str, name: str) -> Record | None:
+        """The owner's runtime with that alias: the one that holds it, else the newest that held it."""
+        return self._one(_BY_ALIAS, {"owner": owner, "name": name})
+
+    def by_session(self, owner: str, session: str) -> Record | None:
+        """The owner's live runtime of that session."""
+        return self._one(_BY_SESSION, {"owner": owner, "session": session})
+
+    def _one(self, statement: sa.Select[Any], values: Mapping[str, Any]) -> Record | None:
+        with self.database.connection() as connection:
+            row = connection.execute(statement, values).first()
+        return None if row is None else _record(row)
+
+    def add(self, record: Record, operation: Operation | None = None) -> None:
+        """Insert a runtime, and the operation that works on it, at once.
+
+        Raises:
+            IdTaken, AliasTaken, SessionTaken: somebody else has it.
+        """
+        try:
+            with self.database.transaction() as connection:
+                connection.execute(_INSERT, _values(record))
+                if operation is not None:
+                    self.operations.insert(connection, operation)
+        except IntegrityError as error:
+            raise _taken(error) from error
+
+    def change(
+        self,
+        runtime_id: str,
+        *,
+        only_from: Collection[RuntimeStatus] = (),
+        due_at: float | None = None,
+        begin: Operation | None = None,
+        end: str | None = None,
+        **values: Any,
+    ) -> Record | None:
+        """Change a runtime's row, if its status still is one of ``only_from`` (empty: any).
+
+        Args:
+            runtime_id: whose.
+            only_from: statuses; empty: any.
+            due_at: only if it expires by this moment.
+            begin: an operation that starts with this change.
+            end: id of an operation that ends with this change, also where the row no longer fits.
+            values: the columns.
+
+        Returns:
+            The row after the change; None where it doesn't fit any more.
+
+        Raises:
+            IdTaken: ``begin`` is an operation that exists already.
+            AliasTaken, SessionTaken: the new status would hold what another has meanwhile.
+        """
+        statement = _update(tuple(sorted(values)), tuple(sorted(only_from)), due_at is not None)
+        parameters = {"_id": runtime_id, **values}
+        if due_at is not None:
+            parameters["_due"] = due_at
+        try:
+            if begin is None and end is None:
+                with self.database.connection() as connection:
+                    row = connection.execute(statement, parameters).first()
+            else:
+                with self.database.transaction() as connection:
+                    row = connection.execute(statement, parameters).first()
+                    if begin is not None and row is not None:
+                        self.operations.insert(connection, begin)
+                    if end is not None:
+                        self.operations.delete(connection, end)
+        except IntegrityError as error:
+            raise _taken(error) from error
+        return None if row is None else _record(row)
+
+    def page(
+        self,
+        owner: str,
+        *,
+        statuses: Sequence[RuntimeStatus],
+        labels: Mapping[str, str | None],
+        after: tuple[float, str] | None,
+        limit: int,
+    ) -> list[Record]:
+        """The owner's runtimes, newest first, after the given (created_at, runtime_id)."""
+        columns = runtimes.c
+        query = sa.select(runtimes).where(columns.owner == owner)
+        if statuses:
+            query = query.where(columns.status.in_([str(status) for status in statuses]))
+        for key, value in labels.items():
+            found = sa.func.json_extract(columns.labels, f"$.{_json_key(key)}")
+            query = query.where(found.is_not(None) if value is None else found == value)
+        if after is not None:
+            query = query.where(
+                sa.tuple_(columns.created_at, columns.runtime_id) < sa.tuple_(*map(sa.literal, after))
+            )
+        query = query.order_by(columns.created_at.desc(), columns.runtime_id.desc()).limit(limit)
+        return self._all(query)
+
+    def present(self) -> list[Record]:
+        """All runtimes that aren't removed."""
+        return self._all(sa.select(runtimes).where(runtimes.c.status != RuntimeStatus.REMOVED))
+
+    def due(self, now: float) -> list[Record]:
+        """Runtimes whose end has come."""
+        columns = runtimes.c
+        live = [str(status) for status in LIVE]
+        return self._all(sa.select(runtimes).where(columns.expires_at <= now, columns.status.in_(live)))
+
+    def ended(self) -> list[Record]:
+        """Runtimes that have ended and aren't removed."""
+        return self._all(sa.select(runtimes).where(runtimes.c.status.in_(["stopped", "error"])))
+
+    def forget(self, before: float) -> list[str]:
+        """Delete the records of runtimes that were removed before that moment; returns their ids."""
+        with self.database.connection() as connection:
+            gone = connection.execute(
+                sa.delete(runtimes)
+                .where(runtimes.c.status == RuntimeStatus.REMOVED, runtimes.c.removed_at < before)
+                .returning(runtimes.c.runtime_id)
+            )
+            return [row[0] for row in gone]
+
+    def history(self, runtime_id: str) -> list[tuple[float, str, str | None]]:
+        """The runtime's states: when, which, why."""
+        query = sa.select(history.c.at, history.c.status, history.c.detail).where(history.c.runtime_id == runtime_id)
+        with self.database.connection() as connection:
+            return [(row.at, row.status, row.detail) for row in connection.execute(query.order_by(history.c.id))]
+
+    def _all(self, query: sa.Select[Any]) -> list[Record]:
+        with self.database.connection() as connection:
+            return [_record(row) for row in connection.execute(query)]
+
+
+@lru_cache(maxsize=256)
+def _update(columns: tuple[str, ...], statuses: tuple[str, ...], due: bool) -> Any:
+    statement = sa.update(runtimes).where(runtimes.c.runtime_id == sa.bindparam("_id"))
+    if statuses:
+        literals: list[sa.ColumnElement[str]] = [
+            sa.literal_column(f"'{RuntimeStatus(status).value}'") for status in statuses
+        ]
+        statement = statement.where(runtimes.c.status.in_(literals))
+    if due:
+        statement = statement.where(runtimes.c.expires_at <= sa.bindparam("_due"))
+    return statement.values({name: sa.bindparam(name) for name in columns}).returning(runtimes)
+
+
+def _values(record: Record) -> dict[str, Any]:
+    return {each.name: getattr(record, each.name) for each in dataclasses.fields(record)}
+
+
+def _record(row: sa.Row[Any]) -> Record:
+    values = row._asdict()
+    values["status"] = RuntimeStatus(values["status"])
+    return Record(**values)
+
+
+def _json_key(key: str) -> str:
+    return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _taken(error: IntegrityError) -> Exception:
+    text = str(error.orig)
+    if "runtimes.session_id" in text:
+        return SessionTaken()
+    if "runtimes.name" in text:
+        return AliasTaken()
+    return IdTaken()
