@@ -82,21 +82,22 @@ class Container:
         self.output.extend(text.splitlines(keepends=True))
 
     @property
-    def has_ports(self) -> bool:
-        """Whether it has a network of its own, on which ports can be published."""
-        return self.spec.network not in ("none", "host")
-
-    @property
     def published(self) -> tuple[Publish, ...]:
         """The ports to publish; Docker drops them without a word where there is no network for them."""
-        return self.spec.ports if self.has_ports else ()
+        return () if self.spec.network in ("none", "host") else self.spec.ports
 
     def bind(self, host_ports: list[int]) -> None:
         """Take these host ports, one for each of ``published``."""
-        self.bound = {port: [] for port in self.image.exposed} if self.has_ports else {}
+        self.bound = {}
         for publish, number in zip(self.published, host_ports, strict=True):
-            key = f"{publish.container_port}/{publish.protocol}"
-            self.bound.setdefault(key, []).append(HostPort(HostIp=publish.host_ip, HostPort=str(number)))
+            binding = HostPort(HostIp=publish.host_ip, HostPort=str(number))
+            self.bound.setdefault(_key(publish), []).append(binding)
+
+    @property
+    def ports(self) -> dict[str, list[HostPort]]:
+        """Every exposed port, with what it is bound to while there is a process."""
+        exposed = {key: list[HostPort]() for key in (*self.image.exposed, *map(_key, self.spec.ports))}
+        return exposed | ({key: list(bindings) for key, bindings in self.bound.items()} if self.live else {})
 
     def snapshot(self) -> Snapshot:
         """The container as it is now."""
@@ -106,7 +107,7 @@ class Container:
             state=self.state,
             image=self.spec.image,
             labels=self.labels,
-            ports={key: list(bindings) for key, bindings in self.bound.items()} if self.live else {},
+            ports=self.ports,
             environment={**self.image.environment, **self.spec.environment},
             exit_code=self.exit_code,
             oom_killed=self.oom_killed,
@@ -149,6 +150,10 @@ class Ports:
             if _is_free(publish, number, taken):
                 return number
         raise PortInUse("All ephemeral host ports are in use")
+
+
+def _key(publish: Publish) -> str:
+    return f"{publish.container_port}/{publish.protocol}"
 
 
 def _is_free(publish: Publish, number: int, taken: set[tuple[str, int, str]]) -> bool:

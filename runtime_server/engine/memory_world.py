@@ -34,9 +34,6 @@ from runtime_server.models import MIN_MEMORY
 
 KILLED = 137
 TERMINATED = 143
-NOT_STARTED = 128
-"""Exit code that Docker gives a container whose start failed for a reason other than its command."""
-_START_FAILURES: dict[type[Problem], int] = {CommandNotFound: 127, CommandNotExecutable: 126}
 
 
 class World:
@@ -79,7 +76,7 @@ class World:
         return container
 
     def start(self, container: Container) -> None:
-        """Start it. A failure leaves it as it was, with an exit code and the error, and emits nothing."""
+        """Start it. A failure leaves it as it was, but for the error, and emits nothing."""
         if container.state is ContainerState.RUNNING:
             return
         if container.state is ContainerState.PAUSED:
@@ -87,7 +84,6 @@ class World:
         try:
             self._launch(container)
         except Problem as problem:
-            container.exit_code = _START_FAILURES.get(type(problem), NOT_STARTED)
             container.error = problem.detail
             raise
 
@@ -101,7 +97,7 @@ class World:
             raise failure()
         container.bind(numbers)
         container.exit_code, container.error, container.oom_killed = None, "", False
-        container.started_at, container.finished_at = self.clock(), None
+        container.started_at = self.clock()
         container.state = ContainerState.RUNNING
         self._emit(container, "start")
         container.write(program.output or "")

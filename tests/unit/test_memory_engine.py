@@ -118,7 +118,8 @@ def test_command_that_is_not_executable(engine: MemoryEngine) -> None:
 
     with pytest.raises(CommandNotExecutable):
         engine.start(container)
-    assert engine.inspect(container).exit_code == 126
+    started = run(engine, runtime_id="runtime-1", command=("/etc/passwd",), init=True)
+    assert engine.inspect(started).exit_code == 126
 
 
 def test_entrypoint_drops_the_images_command(engine: MemoryEngine) -> None:
