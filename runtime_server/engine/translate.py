@@ -1,0 +1,261 @@
+"""Between our models and the Engine API's JSON (Docker Engine API 1.41 and later, and Podman's rendering of it).
+
+Pure: plain dicts in, models out, and the other way round.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from runtime_server.engine import labels
+from runtime_server.engine.base import ContainerState, EngineEvent, Listed, Mount, RuntimeSpec, Snapshot
+from runtime_server.errors import ImageReferenceInvalid
+from runtime_server.models import EngineVersion, HostPort
+
+JSON = Mapping[str, Any]
+
+_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_HOST = (
+    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])"
+)
+_REFERENCE = re.compile(
+    rf"(?P<name>(?:{_HOST}(?::\d+)?/)?{_PATH}(?:/{_PATH})*)"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
+    r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?",
+    re.ASCII,
+)
+"""An image reference (grammar of github.com/distribution/reference)."""
+
+_PODMAN_STATES = {
+    "configured": ContainerState.CREATED,
+    "initialized": ContainerState.CREATED,
+    "stopping": ContainerState.RUNNING,
+    "stopped": ContainerState.EXITED,
+    "unknown": ContainerState.DEAD,
+}
+_ENDED = (ContainerState.EXITED, ContainerState.DEAD)
+
+_ACTIONS = {
+    **{
+        action: action
+        for action in ("create", "start", "restart", "die", "oom", "pause", "unpause", "stop", "kill", "destroy")
+    },
+    "died": "die",
+    "remove": "destroy",
+}
+"""Actions of events that change a state, with Podman's words for them; ``exec_*``, ``attach`` and the like don't."""
+
+
+def image_reference(image: str) -> tuple[str, str]:
+    """Name, and tag or digest (default ``latest``) of an image reference.
+
+    Checked here too, since an engine takes an empty name, and a name with ``..`` would change the request's path.
+
+    Raises:
+        ImageReferenceInvalid: it isn't one.
+    """
+    match = _REFERENCE.fullmatch(image)
+    if match is None:
+        raise ImageReferenceInvalid("The image reference is not valid.", image=image)
+    return match["name"], match["digest"] or match["tag"] or "latest"
+
+
+def create_body(spec: RuntimeSpec) -> dict[str, Any]:
+    """The body of ``POST /containers/create``; what is None, 0 or empty is left to the engine and the image."""
+    body: dict[str, Any] = {
+        "Image": spec.image,
+        "Labels": dict(spec.labels),
+        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
+        "ExposedPorts": {f"{port.container_port}/{port.protocol}": {} for port in spec.ports},
+        "WorkingDir": spec.working_dir,
+        "User": spec.user,
+        "Hostname": _hostname(spec),
+        "HostConfig": _host_config(spec),
+    }
+    # An empty list is a choice here: it takes away what the image has.
+    if spec.command is not None:
+        body["Cmd"] = list(spec.command)
+    if spec.entrypoint is not None:
+        body["Entrypoint"] = list(spec.entrypoint)
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _hostname(spec: RuntimeSpec) -> str | None:
+    if spec.hostname or (spec.network or "").startswith(("host", "container:")):
+        return spec.hostname
+    return spec.runtime_id
+
+
+def _host_config(spec: RuntimeSpec) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "NetworkMode": spec.network,
+        "PortBindings": _port_bindings(spec),
+        "Mounts": [_mount(mount) for mount in spec.mounts],
+        "NanoCpus": round(spec.cpus * 1_000_000_000) if spec.cpus else None,
+        "Memory": spec.memory,
+        # The same: no swap on top (Docker's default is as much again).
+        "MemorySwap": spec.memory,
+        "PidsLimit": spec.pids_limit,
+        "ShmSize": spec.shm_size,
+        "ReadonlyRootfs": spec.read_only,
+        "Tmpfs": dict(spec.tmpfs),
+        "ExtraHosts": [f"{name}:{address}" for name, address in spec.extra_hosts.items()],
+        "GroupAdd": list(spec.group_add),
+        "DeviceRequests": _gpus(spec.gpus),
+        "Runtime": spec.runtime_class,
+        "CapDrop": list(spec.cap_drop),
+        "CapAdd": list(spec.cap_add),
+        # Without ":true", which Podman doesn't take.
+        "SecurityOpt": ["no-new-privileges"] if spec.no_new_privileges else [],
+    }
+    if spec.restart_policy is not None:
+        name, count = spec.restart_policy
+        config["RestartPolicy"] = {"Name": name, "MaximumRetryCount": count}
+    # False is a choice: a daemon may have an init by default.
+    return {"Init": spec.init, **{key: value for key, value in config.items() if value}}
+
+
+def _port_bindings(spec: RuntimeSpec) -> dict[str, list[dict[str, str]]]:
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for port in spec.ports:
+        host_port = "" if port.host_port is None else str(port.host_port)
+        bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(
+            {"HostIp": port.host_ip, "HostPort": host_port}
+        )
+    return bindings
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    # As ``Mounts``, not ``Binds``: with the latter the engine makes a missing source, as root.
+    kind = "volume" if mount.is_volume else "bind"
+    return {"Type": kind, "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+
+
+def _gpus(gpus: str | int | None) -> list[dict[str, Any]]:
+    if not gpus:
+        return []
+    return [{"Driver": "", "Count": -1 if gpus == "all" else int(gpus), "Capabilities": [["gpu"]]}]
+
+
+def snapshot(attrs: JSON) -> Snapshot:
+    """A container from ``GET /containers/{id}/json``."""
+    state, config = attrs["State"], attrs.get("Config") or {}
+    status = container_state(state.get("Status") or "")
+    return Snapshot(
+        container_id=attrs["Id"],
+        name=attrs.get("Name", "").lstrip("/"),
+        state=status,
+        image=config.get("Image") or attrs.get("Image") or "",
+        labels=dict(config.get("Labels") or {}),
+        ports=ports((attrs.get("NetworkSettings") or {}).get("Ports"), config.get("ExposedPorts")),
+        environment=_environment(config.get("Env")),
+        exit_code=state.get("ExitCode") if status in _ENDED else None,
+        oom_killed=bool(state.get("OOMKilled")),
+        error=state.get("Error") or "",
+        created_at=unix_time(attrs.get("Created")),
+        started_at=unix_time(state.get("StartedAt")),
+        finished_at=unix_time(state.get("FinishedAt")),
+        restart_count=attrs.get("RestartCount") or 0,
+    )
+
+
+def ports(published: JSON | None, exposed: Iterable[str] | None = None) -> dict[str, list[HostPort]]:
+    """Ports in the Engine's shape; one that is exposed and not published is an empty list, never null.
+
+    Podman has an empty ``HostIp`` where Docker has ``0.0.0.0``.
+    """
+    found: dict[str, list[HostPort]] = {port: [] for port in exposed or ()}
+    for port, hosts in (published or {}).items():
+        found[port] = [
+            HostPort(HostIp=host.get("HostIp") or "0.0.0.0", HostPort=str(host["HostPort"]))  # noqa: S104
+            for host in hosts or ()
+        ]
+    return found
+
+
+def _environment(entries: Iterable[str] | None) -> dict[str, str]:
+    return {name: value for name, _, value in (entry.partition("=") for entry in entries or ())}
+
+
+def container_state(word: str) -> ContainerState:
+    """An engine's word for a state; one that is not known counts as dead."""
+    word = word.lower()
+    try:
+        return ContainerState(word)
+    except ValueError:
+        return _PODMAN_STATES.get(word, ContainerState.DEAD)
+
+
+def unix_time(text: str | None) -> float | None:
+    """Unix seconds of an RFC 3339 time with nanoseconds; Go's zero time, year 1, is None."""
+    if not text or text.startswith("0001-"):
+        return None
+    return datetime.fromisoformat(text).timestamp()
+
+
+def listed(attrs: JSON) -> Listed:
+    """A container from ``GET /containers/json``."""
+    # Legacy links add names of the form /other/alias.
+    names = [name.lstrip("/") for name in attrs.get("Names") or () if name.count("/") < 2]
+    return Listed(
+        container_id=attrs["Id"],
+        name=names[0] if names else "",
+        state=container_state(attrs.get("State") or ""),
+        labels=dict(attrs.get("Labels") or {}),
+    )
+
+
+def event(message: JSON) -> EngineEvent | None:
+    """An event of ``GET /events``; None where it isn't about a state of a runtime."""
+    actor = message.get("Actor") or {}
+    runtime_id = (actor.get("Attributes") or {}).get(labels.RUNTIME_ID)
+    # "health_status: healthy" and the like carry a value behind a colon.
+    action = _ACTIONS.get(str(message.get("Action", "")).partition(":")[0])
+    if message.get("Type") != "container" or not runtime_id or action is None:
+        return None
+    nanoseconds = message.get("timeNano")
+    return EngineEvent(
+        container_id=actor.get("ID", ""),
+        runtime_id=runtime_id,
+        action=action,
+        at=nanoseconds / 1e9 if nanoseconds else float(message.get("time") or 0),
+    )
+
+
+def engine_version(answer: JSON) -> EngineVersion:
+    """The answer of ``GET /version``; Docker calls itself ``Engine`` there."""
+    components = answer.get("Components") or [{}]
+    name = str(components[0].get("Name") or "Engine")
+    return EngineVersion(
+        name="Docker Engine" if name == "Engine" else name,
+        version=str(answer.get("Version", "")),
+        api_version=str(answer.get("ApiVersion", "")),
+    )
+
+
+class PullProgress:
+    """Sums up the messages of ``POST /images/create`` in a sentence."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, tuple[int, int]] = {}
+        self._done: set[str] = set()
+
+    def sentence(self, message: JSON) -> str:
+        """What to say after this message, e.g. ``Pulling: 1 of 3 layers, 12.4 of 30.1 MB``."""
+        layer, status = str(message.get("id") or ""), str(message.get("status") or "")
+        if layer and not status.startswith("Pulling from"):
+            detail = message.get("progressDetail") or {}
+            self._layers.setdefault(layer, (0, 0))
+            if status == "Downloading":
+                self._layers[layer] = (detail.get("current") or 0, detail.get("total") or 0)
+            elif status in ("Pull complete", "Already exists"):
+                self._done.add(layer)
+                self._layers[layer] = (self._layers[layer][1],) * 2
+        if not self._layers:
+            return "Pulling"
+        current, total = (sum(each) / 1e6 for each in zip(*self._layers.values(), strict=True))
+        size = f", {current:.1f} of {total:.1f} MB" if total else ""
+        return f"Pulling: {len(self._done)} of {len(self._layers)} layers{size}"
