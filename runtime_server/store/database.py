@@ -34,16 +34,16 @@ class Database:
             max_overflow=pool_size * 2,
             pool_timeout=BUSY_TIMEOUT,
             pool_reset_on_return=None,
+            # One statement is one transaction; as an option of each connection it would cost a PRAGMA each time.
+            isolation_level="AUTOCOMMIT",
             connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
         )
         sa.event.listen(self._engine, "connect", _set_up)
-        # Statements outside a transaction commit by themselves: one statement needs no BEGIN of its own.
-        self._plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def connection(self) -> Iterator[sa.Connection]:
         """A connection on which each statement is a transaction."""
-        with _failures(), self._plain.connect() as connection:
+        with _failures(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -65,7 +65,6 @@ class Database:
 
 
 def _set_up(connection: sqlite3.Connection, _: Any) -> None:
-    connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").close()
 
