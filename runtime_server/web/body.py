@@ -78,7 +78,7 @@ def read_query(req: ApiRequest, model: type[M]) -> M:
     try:
         return model.model_validate(plain)
     except ValidationError as error:
-        fail(error, prefix="query")
+        fail(error)
 
 
 def parse_json(raw: bytes, content_type: str | None) -> Any:
@@ -115,9 +115,9 @@ def parse_json(raw: bytes, content_type: str | None) -> Any:
     return document
 
 
-def fail(error: ValidationError, *, prefix: str | None = None) -> NoReturn:
+def fail(error: ValidationError) -> NoReturn:
     """Raise ``ValidationFailed`` with where and what, and never with a value."""
-    found = [_told(each, prefix) for each in error.errors(include_url=False)]
+    found = [_told(each) for each in error.errors(include_url=False)]
     named = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in found[:3])
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
     raise ValidationFailed(f"{named}{more}.", errors=found[:MAX_ERRORS]) from None
@@ -200,14 +200,20 @@ def _drop(document: Any, loc: Sequence[Any]) -> None:
         document.pop(loc[-1], None)
 
 
-def _told(error: ErrorDetails, prefix: str | None) -> dict[str, Any]:
+def _echoes(message: str, given: Any) -> bool:
+    """Whether the message holds the input, or a member of it; shorter ones are in any sentence."""
+    members = [given, *_children(given)]
+    return any(isinstance(each, str) and len(each) > 3 and each in message for each in members)
+
+
+def _told(error: ErrorDetails) -> dict[str, Any]:
     loc = list(error["loc"])
     if loc and loc[-1] == "[key]":
         # The key is the value at fault here.
         del loc[-2:-1]
     kind, given = error["type"], error.get("input")
     message = _MESSAGES.get(kind, error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if kind in _FREE_TEXT and isinstance(given, str) and given and given in message:
+    if kind in _FREE_TEXT and _echoes(message, given):
         message = "Input is not valid"
     told = [part[:MAX_LOC] if isinstance(part, str) else part for part in loc]
-    return {"loc": [prefix, *told] if prefix else told, "msg": message, "type": kind}
+    return {"loc": told, "msg": message, "type": kind}

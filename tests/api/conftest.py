@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from falcon.testing import TestClient
+from falcon.testing import Result, TestClient
 
 from runtime_server.api import create_api
 from runtime_server.settings import Settings
@@ -19,14 +19,19 @@ OTHER_KEY = "k-bob"
 
 @dataclass
 class Api:
-    """An API on a fake manager, and a client that sends alice's key."""
+    """The HTTP part on a fake manager, and a client that sends alice's key."""
 
     client: TestClient
     manager: FakeManager
-    settings: Settings
 
-    def post(self, path: str, json: Any = None, **more: Any) -> Any:
-        return self.client.simulate_post(path, json=json, **more)
+    def ask(self, method: str, path: str, **more: Any) -> Result:
+        return self.client.simulate_request(method, path, **more)
+
+    def post(self, path: str, json: Any = None, **more: Any) -> Result:
+        return self.ask("POST", path, json=json, **more)
+
+    def get(self, path: str, **more: Any) -> Result:
+        return self.ask("GET", path, **more)
 
 
 MakeApi = Callable[..., Api]
@@ -35,12 +40,12 @@ MakeApi = Callable[..., Api]
 @pytest.fixture
 def make_api(tmp_path: Path) -> MakeApi:
     def make(**changes: Any) -> Api:
-        values = {"api_keys": f"alice:{KEY},bob:{OTHER_KEY}", "state_dir": tmp_path, "log_level": "info"} | changes
-        settings = Settings(**values)
+        values: dict[str, Any] = {"api_keys": f"alice:{KEY},bob:{OTHER_KEY}", "state_dir": tmp_path}
+        settings = Settings.model_validate(values | changes)
         manager = FakeManager()
         keys = KeyRing.from_settings(settings, None)
         app = create_api(settings, cast(Any, manager), cast(Any, FakeCalls()), keys)
-        return Api(TestClient(app, headers={"X-API-Key": KEY}), manager, settings)
+        return Api(TestClient(app, headers={"X-API-Key": KEY}), manager)
 
     return make
 
