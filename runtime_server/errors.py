@@ -38,7 +38,7 @@ class RuntimeClientError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
-        return f"{text} (gave up after {self.attempts} attempts: {self.gave_up})" if self.gave_up else text
+        return f"{text} (gave up at attempt {self.attempts}: {self.gave_up})" if self.gave_up else text
 
 
 class TransportError(RuntimeClientError):

@@ -207,7 +207,8 @@ def check_whole(response: requests.Response) -> None:
     if length.isdecimal() and not encoded and len(body) != int(length):
         raise ServerUnreachable(f"the answer broke off: {len(body)} of {length} bytes")
     unframed = not length and "Transfer-Encoding" not in response.headers
-    if unframed and "json" in response.headers.get("Content-Type", "") and not _is_json(body):
+    # Without a length the end of the connection ends the body, and headers that broke off look like that too.
+    if unframed and "json" in response.headers.get("Content-Type", "json") and not _is_json(body):
         raise ServerUnreachable(f"the answer broke off after {len(body)} bytes")
 
 
