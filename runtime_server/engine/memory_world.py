@@ -154,7 +154,7 @@ class World:
     def _die(self, container: Container, code: int, *, oom: bool = False) -> None:
         container.state = ContainerState.EXITED
         container.exit_code, container.oom_killed, container.finished_at = code, oom, self.clock()
-        self._emit(container, "die")
+        self._emit(container, "die", code)
 
     def _check(self, spec: RuntimeSpec) -> None:
         if spec.runtime_class and spec.runtime_class not in self._runtime_classes:
@@ -169,6 +169,6 @@ class World:
             if not mount.is_volume and not Path(mount.source).exists():
                 raise MountSourceMissing(f"{mount.source} does not exist", host_path=mount.source)
 
-    def _emit(self, container: Container, action: str) -> None:
-        event = EngineEvent(container.container_id, container.runtime_id, action, self.clock())
+    def _emit(self, container: Container, action: str, exit_code: int | None = None) -> None:
+        event = EngineEvent(container.container_id, container.runtime_id, action, self.clock(), exit_code)
         self.log.emit(container.instance, event)

@@ -11,7 +11,12 @@ import pytest
 
 from runtime_server.engine import labels
 from runtime_server.engine.base import ContainerMissing, ContainerState, Engine, RuntimeSpec
+from runtime_server.engine.docker import DockerEngine
 from runtime_server.engine.memory import MemoryEngine
+from tests.engine import images
+from tests.engine.conftest import docker_client, test_images
+
+__all__ = ["bench", "docker_client", "test_images"]
 
 DEADLINE = 60.0
 
@@ -95,9 +100,7 @@ def _in_memory() -> Bench:
 
 
 def _on_docker(request: pytest.FixtureRequest) -> Bench:
-    from runtime_server.engine.docker import DockerEngine
-    from tests.engine import images
-
+    request.getfixturevalue("test_images")
     bench = Bench(DockerEngine)
     bench.image, bench.exposing_image = images.BUSYBOX, images.EXPOSING
     return bench

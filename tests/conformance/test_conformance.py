@@ -137,7 +137,7 @@ def test_engine_answers(bench: Bench) -> None:
     assert bench.engine.version().name
 
 
-def test_images(bench: Bench) -> None:
+def test_image_presence(bench: Bench) -> None:
     assert bench.engine.image_present(bench.image)
     assert not bench.engine.image_present("runtime-server-test/absent:1")
     with pytest.raises(ImageNotFound):
@@ -358,6 +358,7 @@ def test_life_in_events(bench: Bench) -> None:
     events = follow(stream, "destroy")
     assert actions(events) == ["create", "start", "pause", "unpause", "die", "destroy"]
     assert {(event.container_id, event.runtime_id) for event in events} == {(container, spec.runtime_id)}
+    assert {event.action: event.exit_code for event in events if event.exit_code is not None} == {"die": 143}
     times = [event.at for event in events]
     assert times == sorted(times)
 

@@ -1,0 +1,1 @@
+"""How fast the service is, beside what it can be compared with: ``python -m benchmarks``."""

@@ -1,0 +1,150 @@
+"""Measures start, pause, resume, parallel starts, reads and memory, interleaved, and prints one table."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import docker
+
+from benchmarks import load, servers
+from benchmarks.report import Report
+from benchmarks.sides import (
+    LABEL,
+    PARALLEL,
+    CommandLine,
+    Engine,
+    Naive,
+    Service,
+    Side,
+    create_body,
+    engine_client,
+    run_options,
+)
+
+Times = dict[tuple[str, str], list[float]]
+"""Milliseconds, or rates, by what was measured and on which side."""
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What it returned, and milliseconds."""
+    began = time.perf_counter()
+    result = call()
+    return result, (time.perf_counter() - began) * 1000
+
+
+def remove_all(api: docker.APIClient, labels: dict[str, str]) -> None:
+    """Remove this run's containers, whoever started them."""
+    for attrs in api.containers(all=True, filters={"label": [f"{key}={value}" for key, value in labels.items()]}):
+        api.remove_container(attrs["Id"], force=True, v=True)
+
+
+def measure_actions(sides: Sequence[Side], rounds: int, clean: Callable[[], None]) -> Times:
+    """Start, pause and resume one at a time; each round begins with another side, so that none is always first."""
+    times: Times = defaultdict(list)
+    for number in range(rounds):
+        for side in rotated(sides, number):
+            container, spent = timed(side.start)
+            times["start", side.name].append(spent)
+            if not isinstance(side, CommandLine):
+                times["pause", side.name].append(timed(lambda: side.pause(container))[1])  # noqa: B023
+                times["resume", side.name].append(timed(lambda: side.resume(container))[1])  # noqa: B023
+            clean()
+    return times
+
+
+def measure_parallel(sides: Sequence[Side], rounds: int, clean: Callable[[], None]) -> Times:
+    """Starts per second of ``PARALLEL`` threads with one start each, those that didn't run not counted."""
+    rates: Times = defaultdict(list)
+    for number in range(rounds):
+        for side in rotated(sides, number):
+            with ThreadPoolExecutor(PARALLEL) as pool:
+                began = time.perf_counter()
+                starts = [pool.submit(side.start) for _ in range(PARALLEL)]
+                running = sum(each.exception() is None for each in starts)
+                rates["parallel", side.name].append(running / (time.perf_counter() - began))
+            clean()
+    return rates
+
+
+def measure_reads(targets: dict[str, tuple[servers.Server, str]], rounds: int, seconds: float) -> Times:
+    """GET requests per second of one runtime on each server."""
+    rates: Times = defaultdict(list)
+    for number in range(rounds):
+        for name in rotated(list(targets), number):
+            server, container = targets[name]
+            url = f"{server.url}/runtimes/{container}"
+            rates["reads", name].append(load.requests_per_second(url, server.headers, seconds))
+    return rates
+
+
+def rotated(items: Sequence[Any], by: int) -> list[Any]:
+    """The items, beginning with another one each time."""
+    start = by % len(items)
+    return [*items[start:], *items[:start]]
+
+
+@contextmanager
+def run_of(api: docker.APIClient) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder for the servers and the label of this run's containers, all removed at the end."""
+    labels = {LABEL: secrets.token_hex(6)}
+    with TemporaryDirectory(prefix="runtime-server-benchmark-") as folder:
+        try:
+            yield Path(folder), labels
+        finally:
+            remove_all(api, labels)
+            api.close()
+
+
+@click.command()
+@click.option("--rounds", default=20, show_default=True, help="Times that each action is measured on each side.")
+@click.option("--parallel-rounds", default=0, help="Times 16 parallel starts; 0: a quarter of the rounds.")
+@click.option("--read-rounds", default=3, show_default=True, help="Times that reads are measured.")
+@click.option("--seconds", default=4.0, show_default=True, help="Seconds of reads, each time.")
+@click.option("--image", default="busybox", show_default=True, help="An image with `sleep` that the engine has.")
+def main(rounds: int, parallel_rounds: int, read_rounds: int, seconds: float, image: str) -> None:
+    """Measure this service beside docker-py, `docker run -d` and a plain FastAPI server."""
+    api = engine_client()
+    with run_of(api) as (folder, labels), servers.service(folder) as ours:
+        mine = Service(ours, image, labels)
+
+        # What the service gives its containers, the others give theirs.
+        first = mine.start()
+        config = create_body(api.inspect_container(first), labels)
+        mine.client.remove_runtime(first)
+        rest = servers.worker_memory(ours)
+
+        with servers.naive(folder, run_options(config)) as theirs:
+            plain = Naive(theirs, image)
+            raw = Engine(api, config)
+            sides: list[Side] = [raw, CommandLine(config), plain, mine]
+
+            def clean() -> None:
+                remove_all(api, labels)
+
+            for side in sides:
+                side.start()
+            clean()
+            results = measure_actions(sides, rounds, clean)
+            results |= measure_parallel([raw, plain, mine], parallel_rounds or max(1, rounds // 4), clean)
+            targets = {plain.name: (theirs, plain.start()), mine.name: (ours, mine.start())}
+            results |= measure_reads(targets, read_rounds, seconds)
+            clean()
+            results["memory", mine.name] = [max(rest, servers.worker_memory(ours))]
+            results["memory", plain.name] = [servers.worker_memory(theirs)]
+            mine.client.close()
+
+    Report({key: median(values) for key, values in results.items()}, load.tool()).show(rounds)
+
+
+if __name__ == "__main__":
+    main()
