@@ -53,9 +53,10 @@ def words(counts: Counter[str]) -> str:
 def exit_codes(results: Path) -> dict[str, int]:
     """With what each environment ended, as tox wrote it down."""
     return {
-        name: int(environment.get("result", {}).get("exit_code", 1))
+        name: int(environment["result"]["exit_code"])
         for path in results.glob("*.json")
         for name, environment in json.loads(path.read_text())["testenvs"].items()
+        if "result" in environment  # each file names all environments, also those that it didn't run
     }
 
 
