@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from falcon.testing import Result, TestClient
 
 from runtime_server.api import create_api
-from runtime_server.settings import Settings
+from runtime_server.settings import PREFIX, Settings
 from runtime_server.web.auth import KeyRing
 from tests.api.fakes import FakeCalls, FakeManager
 
@@ -38,7 +39,10 @@ MakeApi = Callable[..., Api]
 
 
 @pytest.fixture
-def make_api(tmp_path: Path) -> MakeApi:
+def make_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeApi:
+    for name in [each for each in os.environ if each.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
     def make(**changes: Any) -> Api:
         values: dict[str, Any] = {"api_keys": f"alice:{KEY},bob:{OTHER_KEY}", "state_dir": tmp_path}
         settings = Settings.model_validate(values | changes)
