@@ -19,6 +19,8 @@ from pydantic import BaseModel
 app = FastAPI()
 client = docker.from_env()
 options: dict[str, Any] = json.loads(os.environ.get("NAIVE_RUN_OPTIONS", "{}"))
+# docker-py tells an address and a port from several ports by the tuple, which JSON doesn't have.
+options["ports"] = {port: tuple(binding) for port, binding in options.get("ports", {}).items()}
 
 
 class Start(BaseModel):

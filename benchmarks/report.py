@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-ENGINE, RUN, NAIVE, SERVICE = SIDES = ("docker-py", "docker run -d", "FastAPI server", "this service")
+ENGINE, RUN, NAIVE, SERVICE = SIDES = ("docker-py", "docker run", "FastAPI", "service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +46,19 @@ class Report:
 
     def show(self, rounds: int) -> None:
         """Print the table."""
-        table = Table(caption=f"Medians of {rounds} rounds, interleaved; reads by {self.tool}.", title_justify="left")
+        table = Table(caption=f"Medians of {rounds} rounds, interleaved; reads by {self.tool}.")
         for heading in ("", *SIDES, "ratio", "goal", ""):
-            table.add_column(heading, justify="left" if heading == "" else "right")
+            table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
         for row in ROWS:
             table.add_row(*self._cells(row))
         Console(width=120).print(table)
 
     def _cells(self, row: Row) -> list[str]:
         figures = [self.medians.get((row.key, side)) for side in SIDES]
-        value = self.medians[row.key, SERVICE]
+        value, ratio = self.medians[row.key, SERVICE], ""
         if row.base is not None:
             value /= self.medians[row.key, row.base]
-        ratio = f"{value:.2f}" if row.base is not None else ""
-        sign, base = "≤" if row.at_most else "≥", f" × {row.base}" if row.base else ""
-        goal = f"{sign} {row.goal:g}{base}"
+            ratio = f"{value:.2f} × {row.base}"
+        goal = f"{'≤' if row.at_most else '≥'} {row.goal:g}"
         shown = ["" if each is None else f"{each:.{row.digits}f}" for each in figures]
         return [row.title, *shown, ratio, goal, "met" if row.met(value) else "missed"]

@@ -10,6 +10,7 @@ import docker
 import requests
 from docker.utils import kwargs_from_env
 
+from benchmarks import report
 from benchmarks.servers import Server
 from runtime_server import RuntimeServerClient
 
@@ -41,7 +42,7 @@ def engine_client() -> docker.APIClient:
 class Engine:
     """docker-py's low-level calls: create, start, inspect. ``config`` is the body of the Engine's create."""
 
-    name = "docker-py"
+    name = report.ENGINE
 
     def __init__(self, api: docker.APIClient, config: Mapping[str, Any]) -> None:
         self._api = api
@@ -64,7 +65,7 @@ class Engine:
 class CommandLine:
     """``docker run -d``, with the flags that mean ``config``."""
 
-    name = "docker run -d"
+    name = report.RUN
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         host = config["HostConfig"]
@@ -105,7 +106,7 @@ class CommandLine:
 class Naive:
     """The FastAPI server, by ``requests``."""
 
-    name = "FastAPI server"
+    name = report.NAIVE
 
     def __init__(self, server: Server, image: str) -> None:
         self._url = server.url
@@ -133,7 +134,7 @@ class Naive:
 class Service:
     """This service, through its client, both with their defaults."""
 
-    name = "this service"
+    name = report.SERVICE
 
     def __init__(self, server: Server, image: str, labels: Mapping[str, str]) -> None:
         self.client = RuntimeServerClient(server.url, api_key=server.key)
