@@ -231,6 +231,22 @@ class InMemoryServer:
         self._open.close()
 
 
+def _log_through_logging() -> None:
+    """Give the service's records to ``logging``, which tests can catch, unless the program has its own way."""
+    import structlog
+
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.processors.format_exc_info,
+                structlog.processors.KeyValueRenderer(key_order=["event"]),
+            ],
+            logger_factory=structlog.stdlib.LoggerFactory(),
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
+
+
 @contextlib.contextmanager
 def in_memory_server(**settings: Any) -> Iterator[InMemoryServer]:
     """The whole service on the in-memory engine, in a temporary state directory.
@@ -254,6 +270,7 @@ def in_memory_server(**settings: Any) -> Iterator[InMemoryServer]:
         def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
             return (sources["init_settings"],)
 
+    _log_through_logging()
     key = secrets.token_urlsafe(24)
     with tempfile.TemporaryDirectory(prefix="runtime-server-", ignore_cleanup_errors=True) as directory:
         defaults: dict[str, Any] = {"state_dir": Path(directory), "api_keys": f"default:{key}", "log_level": "error"}

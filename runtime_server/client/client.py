@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -339,8 +340,12 @@ class RuntimeServerClient:
 
     def _undo(self, call: Call, reply: Reply | None, error: BaseException) -> None:
         """Remove what an unclear start may have started: its key leads to the same container."""
+        policy = self._transport.policy
+        brief = dataclasses.replace(
+            policy, max_attempts=min(policy.max_attempts, 3), deadline=min(policy.deadline, 15.0)
+        )
         try:
-            found = _runtime_id_of(reply or self._transport.send(call))
+            found = _runtime_id_of(reply or self._transport.send(call, brief))
             if found is not None:
                 self._end(found, 0.0)
         except RuntimeClientError as failure:

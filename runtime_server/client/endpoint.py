@@ -75,8 +75,7 @@ def _checked_url(url: str) -> str:
 def _generated_key() -> str | None:
     directory = os.environ.get("RUNTIME_SERVER_STATE_DIR")
     try:
-        return ((Path(directory).expanduser() if directory else default_state_dir()) / API_KEY_FILE).read_text(
-            "ascii"
-        )
-    except (OSError, ValueError):
+        place = Path(directory).expanduser() if directory else default_state_dir()
+        return (place / API_KEY_FILE).read_text("ascii")
+    except (OSError, ValueError, RuntimeError):
         return None

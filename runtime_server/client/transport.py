@@ -100,18 +100,18 @@ class Transport:
         if self._owned:
             self.session.close()
 
-    def send(self, call: Call) -> Reply:
-        """The answer to ``call``, after as many attempts as the policy allows.
+    def send(self, call: Call, policy: RetryPolicy | None = None) -> Reply:
+        """The answer to ``call``, after as many attempts as the policy (none: the client's) allows.
 
         Raises:
             RuntimeClientError: see ``runtime_server.errors``.
         """
-        request_id = uuid.uuid4().hex
+        request_id, policy = uuid.uuid4().hex, policy or self.policy
         return call_with_retries(
-            self.policy,
+            policy,
             self.budget,
             lambda number, seconds: self._attempt(call, request_id, number, seconds),
-            deadline=(self.policy.deadline if call.deadline is None else call.deadline) + call.patience,
+            deadline=(policy.deadline if call.deadline is None else call.deadline) + call.patience,
             repeatable=call.repeatable,
         )
 
