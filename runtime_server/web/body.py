@@ -51,8 +51,7 @@ def read_body(req: ApiRequest, model: type[M]) -> M:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        settings = req.context.settings
-        if settings is not None and settings.unknown_fields == "ignore":
+        if req.context.settings.unknown_fields == "ignore":
             return _without_unknown(req, model, document, error)
         fail(error)
 
@@ -154,7 +153,7 @@ def _children(value: Any) -> Iterable[Any]:
 
 
 def _read_bytes(req: ApiRequest) -> bytes:
-    limit = req.context.settings.max_body_bytes if req.context.settings else 1_048_576
+    limit = req.context.settings.max_body_bytes
     length = req.content_length
     if length is not None and length > limit:
         raise BodyTooLarge(f"The body may have {limit} bytes.", limit=limit)
@@ -166,8 +165,9 @@ def _read_bytes(req: ApiRequest) -> bytes:
     try:
         # A chunked body has no length, and a server whose input ends by itself says so.
         raw: bytes = req.stream.read(limit + 1) if length is None else req.bounded_stream.read(length)
-    except OSError as error:
-        raise BadRequest("The body ended early.") from error
+    except Exception as error:
+        # Servers raise errors of their own for a peer that left or that broke the chunks' framing.
+        raise BadRequest("The body can't be read to its end.") from error
     if length is not None and len(raw) < length:
         raise BadRequest("The body ended early.")
     if len(raw) > limit:

@@ -17,11 +17,13 @@ class Context:
 
     __slots__ = ("_caller", "document", "request_id", "runtime_id", "settings", "started", "warnings")
 
+    settings: Settings
+    """The server's; set before any responder runs."""
+
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.request_id = uuid.uuid4().hex
         self._caller: Caller | None = None
-        self.settings: Settings | None = None
         self.document: Any = None
         """The body as JSON values, as it was sent; None where there is none."""
         self.warnings: list[str] = []

@@ -104,7 +104,7 @@ def _problem_response(problems: Sequence[type[Problem]]) -> dict[str, Any]:
     codes = [each.code for each in problems]
     base = _VALIDATION if problems == [ValidationFailed] else ProblemBody.__name__
     return {
-        "description": "; ".join(f"`{each.code}`: {each.title}" for each in problems),
+        "description": "; ".join(map(_told, problems)),
         "headers": headers,
         "content": {
             MEDIA_TYPE: {
@@ -113,6 +113,11 @@ def _problem_response(problems: Sequence[type[Problem]]) -> dict[str, Any]:
             }
         },
     }
+
+
+def _told(problem: type[Problem]) -> str:
+    carried = f" (with {', '.join(f'`{name}`' for name in problem.carries)})" if problem.carries else ""
+    return f"`{problem.code}`: {problem.title}{carried}"
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

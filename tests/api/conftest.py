@@ -24,6 +24,7 @@ class Api:
 
     client: TestClient
     manager: FakeManager
+    calls: FakeCalls
 
     def ask(self, method: str, path: str, **more: Any) -> Result:
         return self.client.simulate_request(method, path, **more)
@@ -46,10 +47,10 @@ def make_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeApi:
     def make(**changes: Any) -> Api:
         values: dict[str, Any] = {"api_keys": f"alice:{KEY},bob:{OTHER_KEY}", "state_dir": tmp_path}
         settings = Settings.model_validate(values | changes)
-        manager = FakeManager()
+        manager, calls = FakeManager(), FakeCalls()
         keys = KeyRing.from_settings(settings, None)
-        app = create_api(settings, cast(Any, manager), cast(Any, FakeCalls()), keys)
-        return Api(TestClient(app, headers={"X-API-Key": KEY}), manager)
+        app = create_api(settings, cast(Any, manager), cast(Any, calls), keys)
+        return Api(TestClient(app, headers={"X-API-Key": KEY}), manager, calls)
 
     return make
 

@@ -108,6 +108,7 @@ class FakeCalls:
     """Keeps final answers for ever."""
 
     def __init__(self) -> None:
+        self.unrecorded: list[bool] = []
         self.kept: dict[tuple[str, str], tuple[str, StoredAnswer]] = {}
 
     def once(
@@ -119,6 +120,7 @@ class FakeCalls:
         *,
         unrecorded: bool = False,
     ) -> tuple[StoredAnswer, bool]:
+        self.unrecorded.append(unrecorded)
         found = self.kept.get((caller.owner, key))
         if found is None:
             answer = run()

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from gunicorn.http.errors import InvalidChunkSize, InvalidHeader
 
 from tests.api.conftest import Api, MakeApi
 from tests.api.fakes import NAME
@@ -72,12 +73,19 @@ def test_a_body_that_ends_early_is_a_bad_request(api: Api) -> None:
 
 
 class _Broken(io.BytesIO):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
     def read(self, size: int | None = -1, /) -> bytes:
-        raise ConnectionResetError("gone")
+        raise self._error
 
 
-def test_a_peer_that_left_is_no_fault_of_ours(api: Api) -> None:
-    extras = {"wsgi.input": _Broken(), "wsgi.input_terminated": True, "CONTENT_TYPE": "application/json"}
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError("gone"), InvalidHeader("in a trailer"), InvalidChunkSize(b"ZZ")]
+)
+def test_a_peer_that_left_is_no_fault_of_ours(api: Api, error: Exception) -> None:
+    extras = {"wsgi.input": _Broken(error), "wsgi.input_terminated": True, "CONTENT_TYPE": "application/json"}
     assert api.ask("POST", "/pause", extras=extras).json["code"] == "bad-request"
 
 

@@ -44,6 +44,15 @@ def test_without_a_key_it_happens_each_time(api: Api, method: str, path: str, bo
     assert len(api.manager.asked) == 2
 
 
+def test_only_what_frees_a_full_disk_runs_unrecorded(api: Api) -> None:
+    for case in MUTATING:
+        method, path, body = case.values
+        api.ask(str(method), str(path), json=body, headers={"Idempotency-Key": f"{method} {path}"})
+    paths = [f"{case.values[0]} {case.values[1]}" for case in MUTATING]
+    freeing = {path for path, unrecorded in zip(paths, api.calls.unrecorded, strict=True) if unrecorded}
+    assert freeing == {"POST /stop", f"DELETE /runtimes/{NAME}"}
+
+
 def test_start_hands_its_key_on(api: Api) -> None:
     api.post("/start", {"image": "a"}, headers={"Idempotency-Key": "k1"})
     api.post("/start", {"image": "a"})

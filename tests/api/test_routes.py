@@ -25,7 +25,7 @@ def path_of(route: Route) -> str:
 
 
 def without_key(api: Api) -> Api:
-    return Api(TestClient(api.client.app), api.manager)
+    return Api(TestClient(api.client.app), api.manager, api.calls)
 
 
 def test_the_table_is_what_falcon_serves(api: Api) -> None:
