@@ -5,6 +5,7 @@ The first row that fits wins. ``answer`` reads the table, ``problem`` takes any 
 
 from __future__ import annotations
 
+import http.client
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,6 +225,14 @@ TABLE = (
         SpecRejected,
         "The engine does not accept a mount of this specification.",
     ),
+    Row(
+        "working directory",
+        _SPEC,
+        (400, 500),
+        r"cannot mkdir: .* is not a directory|\bchdir to cwd\b",
+        SpecRejected,
+        "The working directory can't be entered.",
+    ),
     Row("specification", ("create",), (400, 409), r"", SpecRejected),
     Row("specification, at start", ("start",), (400,), r"", SpecRejected),
     Row("start while paused", ("start",), (409, 500), r"paused", InvalidState, "The container is paused."),
@@ -244,6 +253,17 @@ TABLE = (
 _FAILED = "The container engine answered with an error of its own."
 
 
+def matching(operation: str, status: int, message: str) -> tuple[Row, re.Match[str]] | None:
+    """The first row that fits, with what its pattern found."""
+    for row in TABLE:
+        if (row.operations and operation not in row.operations) or (row.statuses and status not in row.statuses):
+            continue
+        found = re.search(row.pattern, message, re.IGNORECASE)
+        if found is not None:
+            return row, found
+    return None
+
+
 def answer(operation: str, status: int, message: str, **carried: Any) -> Exception:
     """The meaning of an error that the engine sent.
 
@@ -254,18 +274,16 @@ def answer(operation: str, status: int, message: str, **carried: Any) -> Excepti
         message: of the engine.
         carried: what the problem may carry, such as ``image``.
     """
-    for row in TABLE:
-        fits = (not row.operations or operation in row.operations) and (not row.statuses or status in row.statuses)
-        found = re.search(row.pattern, message, re.IGNORECASE) if fits else None
-        if found is None:
-            continue
-        if not issubclass(row.error, Problem):
-            return row.error(message)
-        known = carried | {re.sub(r"_\d$", "", name): value for name, value in found.groupdict().items() if value}
-        # Every member that the problem promises is there, if only as null.
-        extensions = {name: known.get(name) for name in row.error.carries}
-        return row.error(row.detail or message, **extensions)
-    return EngineFailed(_FAILED)
+    match = matching(operation, status, message)
+    if match is None:
+        return EngineFailed(_FAILED)
+    row, found = match
+    if not issubclass(row.error, Problem):
+        return row.error(message)
+    known = carried | {re.sub(r"_\d$", "", name): value for name, value in found.groupdict().items() if value}
+    # Every member that the problem promises is there, if only as null.
+    extensions = {name: known.get(name) for name in row.error.carries}
+    return row.error(row.detail or message, **extensions)
 
 
 def problem(error: BaseException, operation: str = "", **carried: Any) -> Exception:
@@ -287,6 +305,7 @@ _NO_ANSWER = (
     requests.exceptions.ConnectionError,
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
+    http.client.HTTPException,
     urllib3.exceptions.ProtocolError,
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ClosedPoolError,
@@ -317,6 +336,8 @@ def mapped(operation: str, **carried: Any) -> Iterator[None]:
         docker.errors.DockerException,
         requests.exceptions.RequestException,
         urllib3.exceptions.HTTPError,
+        http.client.HTTPException,
+        docker.errors.StreamParseError,
         OSError,
         # Of an answer that is cut short or isn't an engine's.
         LookupError,

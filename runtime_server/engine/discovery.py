@@ -15,6 +15,8 @@ from docker.utils import kwargs_from_env
 from runtime_server.errors import EngineUnreachable
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
+_BUILT_IN_CONTEXT = f"unix://{DEFAULT_SOCKET}"
+ROOT_PODMAN_SOCKET = "/run/podman/podman.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def _sockets(environment: Mapping[str, str]) -> list[str]:
     candidates = [DEFAULT_SOCKET]
     if runtime_dir:
         candidates += [f"{runtime_dir}/docker.sock", f"{runtime_dir}/podman/podman.sock"]
-    return [*candidates, "/run/podman/podman.sock"]
+    return [*candidates, ROOT_PODMAN_SOCKET]
 
 
 def _usual_socket(environment: Mapping[str, str]) -> str:
@@ -77,7 +79,7 @@ def discover(address: str = "", environment: Mapping[str, str] | None = None) ->
         raise EngineUnreachable("Docker's context or TLS configuration can't be used", retry_after=5.0) from error
     host = context.get("base_url", "")
     # The built-in context names Docker's own socket, also where there is only a rootless one or Podman's.
-    if host and _socket_of(host) != DEFAULT_SOCKET:
+    if host and host != _BUILT_IN_CONTEXT:
         return Endpoint(host, context.get("tls"))
     return Endpoint(f"unix://{_usual_socket(environment)}")
 

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import docker.auth
 import docker.errors
@@ -19,7 +19,7 @@ import requests
 import requests.adapters
 from docker import APIClient
 from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERSION
-from docker.transport import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import compare_version
 
 from runtime_server.engine import answers, labels, translate
@@ -43,6 +43,8 @@ PULL_SILENCE = 600.0
 """Seconds that a pull may say nothing: unpacking a large layer does."""
 REMOVE_TRIES = 4
 """How often a removal is tried that the engine refuses: 20.10 briefly answers 409 or 500 after a kill."""
+SETTLE = 0.1
+"""Seconds after which an engine's idea of what is paused has caught up."""
 
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 
@@ -73,27 +75,31 @@ class DockerEngine:
         connected = self._connected
         if connected is not None and connected[0] == os.getpid():
             return connected[1]
+        # Not under the lock: with an engine that hangs, callers would wait for one another in turn.
+        made = self._connect()
         with self._lock:
             if self._connected is None or self._connected[0] != os.getpid():
-                self._connected = (os.getpid(), self._connect())
+                self._connected = (os.getpid(), made)
+            else:
+                made.close()
             return self._connected[1]
 
     def _connect(self) -> APIClient:
-        with contextlib.closing(self._make_client(MINIMUM_DOCKER_API_VERSION)) as client, mapped("version"):
-            found = client.version(api_version=False)
-        version = str(found["ApiVersion"])
+        probe = self._make_client(MINIMUM_DOCKER_API_VERSION, min(self._timeout, PING_TIMEOUT))
+        with contextlib.closing(probe), mapped("version"):
+            version = str(probe.version(api_version=False)["ApiVersion"])
         # compare_version(a, b) is 1 where b is the newer.
         if compare_version(DEFAULT_DOCKER_API_VERSION, version) > 0:
             version = DEFAULT_DOCKER_API_VERSION
-        return self._make_client(version)
+        return self._make_client(version, self._timeout)
 
-    def _make_client(self, version: str) -> APIClient:
+    def _make_client(self, version: str, timeout: float) -> APIClient:
         endpoint = discover(self._address)
         try:
             client = APIClient(
                 base_url=endpoint.address,
                 version=version,
-                timeout=self._timeout,  # type: ignore[arg-type]  # requests takes fractions
+                timeout=timeout,  # type: ignore[arg-type]  # requests takes fractions
                 tls=endpoint.tls or False,
                 max_pool_size=self._pool_size,
             )
@@ -102,7 +108,7 @@ class DockerEngine:
         if endpoint.socket is not None:
             # Proxies and .netrc of the environment are looked up at each call, and are none of a socket's business.
             client.trust_env = False
-            client.mount("http+docker://", _OnePoolAdapter(f"http+unix://{endpoint.socket}", self._pool_size))
+            client.mount("http+docker://", _OnePoolAdapter(endpoint.socket, timeout, self._pool_size))
         elif not endpoint.address.startswith("ssh://"):
             for scheme in ("http://", "https://"):
                 client.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=self._pool_size))
@@ -201,29 +207,34 @@ class DockerEngine:
 
     def pause(self, container: str) -> bool:
         """See ``Engine``."""
-        try:
-            with self._call("pause", container) as client:
-                client.pause(container)
-        except answers.Unchanged:
-            return False
-        return True
+        return self._switch("pause", container)
 
     def resume(self, container: str) -> bool:
         """See ``Engine``."""
-        for delay in (0.1, None):
+        if self._switch("resume", container):
+            return True
+        if self.inspect(container).state is ContainerState.RUNNING:
+            return False
+        raise InvalidState("The container isn't running.", runtime_status=None, allowed_actions=None)
+
+    def _switch(self, operation: Literal["pause", "resume"], container: str) -> bool:
+        """Freeze or thaw; False where the engine says twice that there is nothing to do.
+
+        After a quick pause and resume, 20.10 takes containerd's late notice of the former for a new one, and holds
+        the container for paused, or the other way round, until the notice of the latter comes: hence the second try.
+        """
+        for delay in (SETTLE, None):
             try:
-                with self._call("resume", container) as client:
-                    client.unpause(container)
+                with self._call(operation, container) as client:
+                    if operation == "pause":
+                        client.pause(container)
+                    else:
+                        client.unpause(container)
                 return True
             except answers.Unchanged:
-                state = self.inspect(container).state
-                if state is ContainerState.RUNNING:
-                    return False
-                # 20.10 keeps the former state for a moment when pause and unpause follow one another quickly.
-                if state is not ContainerState.PAUSED or delay is None:
-                    break
-                time.sleep(delay)
-        raise InvalidState("The container isn't running.", runtime_status=None, allowed_actions=None)
+                if delay is not None:
+                    time.sleep(delay)
+        return False
 
     def stop(self, container: str, grace: float) -> bool:
         """See ``Engine``; engines take whole seconds, so the grace is rounded up."""
@@ -328,6 +339,25 @@ class DockerEvents:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
+class _Connection(UnixHTTPConnection):
+    """Gives the socket back where there is no engine; docker-py's leaves that to the garbage collector."""
+
+    def connect(self) -> None:
+        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connecting.settimeout(self.timeout)
+            connecting.connect(self.unix_socket)
+        except BaseException:
+            connecting.close()
+            raise
+        self.sock = connecting
+
+
+class _Pool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> Any:
+        return _Connection(self.base_url, self.socket_path, self.timeout)  # type: ignore[arg-type]
+
+
 class _OnePoolAdapter(UnixHTTPAdapter):
     """Keeps one pool of connections for the socket.
 
@@ -335,11 +365,14 @@ class _OnePoolAdapter(UnixHTTPAdapter):
     may be using once there are 25.
     """
 
-    def __init__(self, socket_url: str, pool_size: int) -> None:
-        super().__init__(socket_url, max_pool_size=pool_size)
+    def __init__(self, path: str, timeout: float, pool_size: int) -> None:
+        super().__init__(f"http+unix://{path}", max_pool_size=pool_size)
+        self._pool = _Pool("http+docker://localhost", path, timeout, maxsize=pool_size)  # type: ignore[arg-type]
+        # The adapter's close() closes what is in here.
+        self.pools["all"] = self._pool
 
     def get_connection(self, url: str | bytes, proxies: Mapping[str, str] | None = None) -> Any:  # noqa: ARG002
-        return super().get_connection("http+docker://localhost", proxies)
+        return self._pool
 
 
 def _check(response: requests.Response) -> requests.Response:
