@@ -33,6 +33,7 @@ class Tally:
         self.duplicates = 0
         self.leaks = 0
         self.verified = False
+        self.figures: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def operation(self, number: int = 1) -> None:
@@ -44,6 +45,11 @@ class Tally:
         """Count a fault that was injected."""
         with self._lock:
             self.faults[kind] += 1
+
+    def figure(self, name: str, value: str) -> None:
+        """Show a measured value; nothing depends on it."""
+        with self._lock:
+            self.figures[name] = value
 
     def verify(
         self, site: Site, client: RuntimeServerClient, intended: Mapping[str, str], *, within: float = DEADLINE
@@ -81,10 +87,12 @@ class Tally:
 
     def __str__(self) -> str:
         faults = ", ".join(f"{kind} {number}" for kind, number in sorted(self.faults.items()))
+        figures = "".join(f", {name} {value}" for name, value in self.figures.items())
         return (
             f"{self.test}: seed {self.seed}, operations {self.operations}, "
             f"faults {self.faults.total()}{f' ({faults})' if faults else ''}, "
-            f"duplicates {self.duplicates}, leaks {self.leaks}{'' if self.verified else ', NOT VERIFIED'}"
+            f"duplicates {self.duplicates}, leaks {self.leaks}{figures}"
+            f"{'' if self.verified else ', NOT VERIFIED'}"
         )
 
 
