@@ -35,7 +35,7 @@ def drain(state_dir: Path | None, timeout: float, off: bool) -> None:
     in both cases, over restarts too, until `runtime-server drain --off`.
     """
     settings = _settings(state_dir)
-    from runtime_server.runtimes import upkeep
+    from runtime_server import upkeep
 
     if off:
         upkeep.undrain(settings)
@@ -58,7 +58,7 @@ def purge(state_dir: Path | None, yes: bool) -> None:
     settings = _settings(state_dir)
     if not yes:
         click.confirm(f"Remove every runtime and record of the instance in {settings.state_dir}?", abort=True)
-    from runtime_server.runtimes import upkeep
+    from runtime_server import upkeep
 
     try:
         removed = upkeep.purge(settings)

@@ -9,6 +9,7 @@ from pathlib import Path
 from runtime_server._version import __version__
 from runtime_server.engine.base import ContainerMissing, Engine
 from runtime_server.errors import (
+    EngineFailed,
     EngineTimeout,
     EngineUnreachable,
     InvalidState,
@@ -31,6 +32,7 @@ from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import runtime_lock
 from runtime_server.runtimes.starts import Starts, described
 from runtime_server.runtimes.states import Action, invalid, target
+from runtime_server.runtimes.steps import reached
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.waits import SlowLane, settled, until
@@ -99,6 +101,7 @@ class RuntimeManager:
                 record = self._starts.start(caller, request, key)
             except SessionTaken:
                 continue
+            reached("answered", record.runtime_id)
             return StartResponse(**views.wire(record), created=True, warnings=[])
         raise RuntimeBusy("The session's runtime changes too quickly.", retry_after=1)
 
@@ -290,7 +293,7 @@ class RuntimeManager:
         try:
             self._engine.ping()
             self._store.get("")
-        except (EngineUnreachable, EngineTimeout, StorageUnavailable) as problem:
+        except (EngineFailed, EngineUnreachable, EngineTimeout, StorageUnavailable) as problem:
             return Readiness(ready=False, reason=problem.detail)
         return Readiness(ready=True)
 
@@ -298,7 +301,7 @@ class RuntimeManager:
         """Server, API and engine."""
         try:
             engine = self._engine.version()
-        except (EngineUnreachable, EngineTimeout):
+        except (EngineFailed, EngineUnreachable, EngineTimeout):
             engine = None
         return Version(server=__version__, api=API_VERSION, engine=engine)
 
