@@ -21,7 +21,6 @@ from docker.errors import APIError
 from runtime_server.client.client import RuntimeServerClient
 from runtime_server.engine import labels
 from tests.engine import images
-from tests.faults.app import KILL_AT, KILLED
 
 T = TypeVar("T")
 
@@ -193,14 +192,37 @@ class Site:
 
     def kill_at(self, step: str) -> None:
         """Let the next process that reaches this step of a start be killed there."""
-        (self.state_dir / KILLED).unlink(missing_ok=True)
-        draft = self.state_dir / "kill-at.new"
-        draft.write_text(step)
-        draft.rename(self.state_dir / KILL_AT)
+        self._mark("kill-at", "killed", step)
 
     def killed(self) -> bool:
         """Whether the process that ``kill_at`` waits for is gone."""
-        return (self.state_dir / KILLED).exists()
+        return (self.state_dir / "killed").exists()
+
+    def hold_at(self, step: str) -> None:
+        """Let the next start that reaches this step go no further while its process lives."""
+        self._mark("hold-at", "held", step)
+
+    def held(self) -> bool:
+        """Whether the start that ``hold_at`` waits for has come."""
+        return (self.state_dir / "held").exists()
+
+    def _mark(self, name: str, done: str, step: str) -> None:
+        (self.state_dir / done).unlink(missing_ok=True)
+        draft = self.state_dir / f"{name}.new"
+        draft.write_text(step)
+        draft.rename(self.state_dir / name)
+
+    def leader(self) -> int | None:
+        """The process that reconciles: whose lock is on the file, as the kernel tells it."""
+        try:
+            inode = (self.state_dir / "reconciler.lock").stat().st_ino
+        except FileNotFoundError:
+            return None
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if "FLOCK" in fields and "->" not in fields and fields[5].endswith(f":{inode}"):
+                return int(fields[4])
+        return None
 
     def containers(self) -> list[dict[str, Any]]:
         """All of this instance's containers in any state, as ``docker ps`` lists them."""
