@@ -28,6 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"resources"}),
     frozenset({"api"}),
     frozenset({"service"}),
+    frozenset({"upkeep"}),
     EDGE,
     frozenset({"__main__", "testing"}),
 )
