@@ -12,6 +12,7 @@ from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
 from runtime_server.settings import Settings
+from runtime_server.web.access_log import LoggedApp
 from runtime_server.web.auth import KeyRing
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.middleware import middleware
@@ -305,7 +306,7 @@ def create_api(
     """The WSGI app. It does no I/O, and starts nothing."""
     services = Services(settings, manager, calls, ROUTES)
     public = frozenset(route.path for route in ROUTES if route.public)
-    app = falcon.App(request_type=ApiRequest, middleware=middleware(settings, keys, public))
+    app = LoggedApp(request_type=ApiRequest, middleware=middleware(settings, keys, public))
     app.req_options.strip_url_path_trailing_slash = True
     add_error_handlers(app)
     for route in ROUTES:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import falcon
-import structlog
 
 from runtime_server.settings import Settings
+from runtime_server.web.access_log import AccessLog
 from runtime_server.web.auth import KeyRing, presented_key
 from runtime_server.web.context import ApiRequest
 
 REQUEST_ID = "X-Request-ID"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ATTEMPT = re.compile(r"[0-9]{1,4}", re.ASCII)
 
 
 class RequestId:
@@ -60,37 +58,9 @@ class Authentication:
             req.context.caller = self._keys.caller_of(key)
 
 
-class AccessLog:
-    """One structured line a request."""
-
-    def __init__(self) -> None:
-        self._log = structlog.get_logger("runtime_server.access")
-
-    def process_response(self, req: ApiRequest, resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
-        """Log what was asked and how it went; never a query, a body or a key."""
-        context = req.context
-        attempt = req.get_header("X-Attempt")
-        self._log.info(
-            "request",
-            method=_printable(req.method),
-            path=_printable(req.path),
-            status=falcon.http_status_to_code(resp.status),
-            owner=context.caller.owner if context.authenticated else None,
-            runtime_id=None if context.runtime_id is None else _printable(context.runtime_id[:128]),
-            ms=round((time.perf_counter() - context.started) * 1000, 2),
-            request_id=context.request_id,
-            attempt=int(attempt) if attempt and _ATTEMPT.fullmatch(attempt) else None,
-        )
-
-
 def middleware(settings: Settings, keys: KeyRing, public: frozenset[str]) -> list[Any]:
     """The app's middleware; with ``log_level`` above info there is no access log, and no cost of one."""
     found: list[Any] = [RequestId(settings), Authentication(keys, public)]
     if settings.log_level in {"debug", "info"}:
         found.insert(0, AccessLog())
     return found
-
-
-def _printable(text: str) -> str:
-    """A line of the log stays one line, whatever a caller puts into the path."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
