@@ -47,7 +47,7 @@ class Service:
             timeout=settings.engine_timeout,
             pool_size=settings.threads + settings.threads * 2,
         )
-        self.store = Store(Database(state.database, pool_size=settings.threads))
+        self.store = Store(Database(state.database))
         self.holder = Holder(state.holders)
         self.lane = SlowLane(settings.slow_lane)
         self._build_parts()

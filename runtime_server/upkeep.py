@@ -78,4 +78,4 @@ def purge(settings: Settings) -> int:
 
 
 def _store(state: State) -> Store:
-    return Store(Database(state.database, pool_size=1))
+    return Store(Database(state.database))

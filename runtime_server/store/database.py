@@ -10,7 +10,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from runtime_server.errors import StorageUnavailable
 
@@ -23,17 +22,15 @@ class Database:
 
     Args:
         path: the file; its folder exists.
-        pool_size: connections kept, about as many as threads.
     """
 
-    def __init__(self, path: Path, *, pool_size: int = 16) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+        # PERF: whole connections are kept here: handing one out by SQLAlchemy's pool costs as much as a query.
+        self._idle: list[sa.Connection] = []
         self._engine = sa.create_engine(
             f"sqlite:///{path}",
-            pool_size=pool_size,
-            max_overflow=pool_size * 2,
-            pool_timeout=BUSY_TIMEOUT,
-            pool_reset_on_return=None,
+            poolclass=sa.pool.NullPool,
             # One statement is one transaction; as an option of each connection it would cost a PRAGMA each time.
             isolation_level="AUTOCOMMIT",
             connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
@@ -43,8 +40,20 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[sa.Connection]:
         """A connection on which each statement is a transaction."""
-        with _failures(), self._engine.connect() as connection:
-            yield connection
+        with _failures():
+            connection = self._take()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()  # whatever state it is in
+                raise
+            self._idle.append(connection)
+
+    def _take(self) -> sa.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._engine.connect()
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -60,7 +69,9 @@ class Database:
             connection.exec_driver_sql("COMMIT")
 
     def close(self) -> None:
-        """Close the connections that are in the pool."""
+        """Close the connections that aren't in use."""
+        while self._idle:
+            self._idle.pop().close()
         self._engine.dispose()
 
 
@@ -80,5 +91,5 @@ def _failures() -> Iterator[None]:
         yield
     except IntegrityError:
         raise
-    except (DBAPIError, PoolTimeout, sqlite3.Error) as error:
+    except (DBAPIError, sqlite3.Error) as error:
         raise StorageUnavailable("The server's records can't be read or written now.", retry_after=2) from error
