@@ -5,6 +5,7 @@ Workers compete for a file lock; the kernel frees it when its holder dies, and a
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import queue
@@ -33,6 +34,8 @@ TICK = 0.5
 """Seconds between two looks at the clock: expiry, interrupted work, the beat."""
 TIDY = 5.0
 """Seconds between two rounds of retention."""
+SETTLE = 0.05
+"""Seconds between an event and its handling."""
 AWAY = 0.5
 """Seconds between two tries to reach an engine that is away."""
 
@@ -156,13 +159,11 @@ class Reconciler:
             if now - swept >= self._sweep_interval:
                 swept = now
                 self.sweep()
-            try:
-                event = events.get(timeout=TICK / 2)
-            except queue.Empty:
-                continue
-            if event is None:
+            batch, ended = _batch(events)
+            for event in batch:
+                self._handle(event)
+            if ended:
                 return
-            self._handle(event)
 
     def _tick(self) -> None:
         self._liveness.touch()
@@ -207,6 +208,27 @@ class Reconciler:
         for runtime_id, record in records.items():
             if runtime_id not in listed and record.status in SETTLED and record.container_id is not None:
                 self._look(record, None)
+
+
+def _batch(events: queue.SimpleQueue[EngineEvent | None]) -> tuple[list[EngineEvent], bool]:
+    """The latest event of each runtime, once there are some, and whether the stream has ended.
+
+    PERF: taken a moment after they come. Most tell of our own actions, whose write has landed by then: looked at
+    sooner, each would cost the engine an inspection, and the next action a wait for the runtime's lock.
+    """
+    latest: dict[str, EngineEvent] = {}
+    try:
+        event = events.get(timeout=TICK / 2)
+        time.sleep(SETTLE)
+        while event is not None:
+            before = latest.get(event.runtime_id)
+            if event.exit_code is None and before is not None:
+                event = dataclasses.replace(event, exit_code=before.exit_code)
+            latest[event.runtime_id] = event
+            event = events.get_nowait()
+    except queue.Empty:
+        return list(latest.values()), False
+    return list(latest.values()), True
 
 
 def _differs(record: Record, container: Listed) -> bool:
