@@ -33,6 +33,9 @@ from runtime_server.errors import (
 POOL_SIZE = 64
 """Connections kept open per host."""
 
+_BODILESS = (204, 304)
+"""Statuses whose answers have no body, and need no length (RFC 9112, section 6.3)."""
+
 Timeout = float | tuple[float | None, float | None] | None
 
 
@@ -206,9 +209,12 @@ def check_whole(response: requests.Response) -> None:
     body = response.content
     if length.isdecimal() and not encoded and len(body) != int(length):
         raise ServerUnreachable(f"the answer broke off: {len(body)} of {length} bytes")
-    unframed = not length and "Transfer-Encoding" not in response.headers
-    # Without a length the end of the connection ends the body, and headers that broke off look like that too.
-    if unframed and "json" in response.headers.get("Content-Type", "json") and not _is_json(body):
+    chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    unframed = not length and not chunked and response.status_code not in _BODILESS
+    # Without a length the end of the connection ends the body. Headers that broke off look like that too, with no
+    # body, and any of them may be the half one.
+    claims_json = not body or "json" in response.headers.get("Content-Type", "json")
+    if unframed and claims_json and not _is_json(body):
         raise ServerUnreachable(f"the answer broke off after {len(body)} bytes")
 
 

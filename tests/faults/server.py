@@ -20,6 +20,7 @@ from docker.errors import APIError
 
 from runtime_server.client.client import RuntimeServerClient
 from runtime_server.engine import labels
+from runtime_server.engine.discovery import discover
 from tests.engine import images
 
 T = TypeVar("T")
@@ -38,6 +39,12 @@ def eventually(look: Callable[[], T], what: str, seconds: float = DEADLINE) -> T
         assert time.monotonic() < ends, f"not within {seconds:g} s: {what}"
         time.sleep(0.05)
     return found
+
+
+def connect() -> APIClient:
+    """A client of docker-py's own on the engine that servers find by default; to be closed."""
+    endpoint = discover()
+    return APIClient(base_url=endpoint.address, tls=endpoint.tls or False, version="auto")
 
 
 def free_port() -> int:

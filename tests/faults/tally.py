@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
 
 from runtime_server.client.client import RuntimeServerClient
+from runtime_server.engine import labels
 from runtime_server.errors import RuntimeClientError
 from runtime_server.models import Runtime, RuntimeStatus
-from tests.faults.server import DEADLINE, JOB, Site, eventually
+from tests.faults.server import DEADLINE, JOB, Site, connect, eventually
 
 GONE = "gone"
 """The intended state of a job that shall have no container."""
@@ -94,6 +98,43 @@ class Tally:
             f"duplicates {self.duplicates}, leaks {self.leaks}{figures}"
             f"{'' if self.verified else ', NOT VERIFIED'}"
         )
+
+
+class Creations:
+    """Counts, by the engine's events, each container that a job gets beyond its first, whatever becomes of it later.
+
+    Args:
+        site: whose containers.
+        tally: gets the duplicates.
+
+    Attributes:
+        jobs: containers made for each job so far.
+    """
+
+    def __init__(self, site: Site, tally: Tally) -> None:
+        self._tally = tally
+        self._docker = connect()
+        filters = {"type": "container", "event": "create", "label": f"{labels.INSTANCE}={site.instance}"}
+        # Engines answer before they subscribe; without "since", what happens in between would be lost.
+        self._events = self._docker.events(since=int(time.time()), filters=filters, decode=True)
+        self.jobs: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._read, name="creations")
+
+    def _read(self) -> None:
+        for event in self._events:
+            self.jobs[event["Actor"]["Attributes"].get(JOB, "?")] += 1
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._events.close()
+        self._thread.join(DEADLINE)
+        self._docker.close()
+        self._tally.duplicates += sum(number - 1 for number in self.jobs.values())
 
 
 def _disagreements(client: RuntimeServerClient, intended: Mapping[str, str]) -> list[str]:

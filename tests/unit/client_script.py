@@ -221,11 +221,14 @@ MISBEHAVIOUR: dict[str, Callable[[socket.socket], bool]] = {
     "reset": _reset,
     "stall": lambda connection: bool(connection.recv(1)),
     "half head": _send(b"HTTP/1.1 200 OK\r\nContent-Le"),
+    "half content type": _send(b"HTTP/1.1 200 OK\r\nContent-Type: appl"),
+    "half head of a problem": _send(b"HTTP/1.1 404 Not Found\r\nContent-Type: applic"),
     "not http": _send(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "half body": _send(_wire(Answer(), length=10_000)),
     "half chunked": _send(_CHUNKED + b'40\r\n{"runtime_id": '),
     "half unframed": _send(b'HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{"runtime_id": "run'),
-    "broken gzip": _send(_wire(Answer(200, b"not gzip", {"Content-Encoding": "gzip"}))),
+    # Whole as a message: but for its last header the connection would be used again.
+    "broken gzip": _send(_wire(Answer(200, b"not gzip", {"Content-Encoding": "gzip", "Connection": "close"}))),
 }
 """What a step can do instead of answering; it returns whether the connection goes on."""
 
