@@ -209,7 +209,7 @@ class InMemoryServer:
         app: the WSGI app.
         engine: the in-memory engine, to look at and to break.
         settings: the service's settings.
-        api_key: the key of owner ``default``.
+        api_key: the first key of the settings' ``api_keys``, by default one of an owner named ``default``.
     """
 
     def __init__(self, app: WSGIApplication, engine: MemoryEngine, settings: Settings, api_key: str) -> None:
@@ -271,13 +271,13 @@ def in_memory_server(**settings: Any) -> Iterator[InMemoryServer]:
             return (sources["init_settings"],)
 
     _log_through_logging()
-    key = secrets.token_urlsafe(24)
+    keys = str(settings.pop("api_keys", "") or f"default:{secrets.token_urlsafe(24)}")
     with tempfile.TemporaryDirectory(prefix="runtime-server-", ignore_cleanup_errors=True) as directory:
-        defaults: dict[str, Any] = {"state_dir": Path(directory), "api_keys": f"default:{key}", "log_level": "error"}
+        defaults: dict[str, Any] = {"state_dir": Path(directory), "api_keys": keys, "log_level": "error"}
         chosen = IsolatedSettings(**(defaults | settings))
         engine = MemoryEngine(prepare(chosen).instance)
         service = build(chosen, engine=engine)
-        server = InMemoryServer(service.app, engine, chosen, key)
+        server = InMemoryServer(service.app, engine, chosen, keys.split(",", maxsplit=1)[0].partition(":")[2])
         try:
             service.start_background()
             yield server

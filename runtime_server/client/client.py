@@ -49,8 +49,14 @@ M = TypeVar("M", bound=BaseModel)
 WAIT_SLICE = 25.0
 """Seconds that one request of ``wait_until`` waits: below the idle limits of common proxies."""
 
-_ENDED = frozenset({RuntimeStatus.STOPPING, RuntimeStatus.STOPPED, RuntimeStatus.ERROR, RuntimeStatus.REMOVED})
 _LIVE = frozenset({RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.PAUSED})
+_OUT_OF_REACH = {
+    RuntimeStatus.STOPPING: _LIVE,
+    RuntimeStatus.STOPPED: _LIVE | {RuntimeStatus.STOPPING, RuntimeStatus.ERROR},
+    RuntimeStatus.ERROR: _LIVE | {RuntimeStatus.STOPPING, RuntimeStatus.STOPPED},
+    RuntimeStatus.REMOVED: frozenset(RuntimeStatus) - {RuntimeStatus.REMOVED},
+}
+"""What a runtime in that state never comes to."""
 
 
 class RuntimeServerClient:
@@ -250,7 +256,7 @@ class RuntimeServerClient:
             runtime = self._get(runtime_id, target, wait, deadline=min(policy.deadline, left + 10.0))
             if runtime.status is target:
                 return runtime
-            if target in _LIVE and runtime.status in _ENDED:
+            if target in _OUT_OF_REACH.get(runtime.status, ()):
                 raise _cannot_be(runtime, target)
             now = policy.clock()
             if now >= ends:

@@ -228,7 +228,6 @@ MISBEHAVIOUR: dict[str, Callable[[socket.socket], bool]] = {
     "half chunked": _send(_CHUNKED + b'40\r\n{"runtime_id": '),
     "half unframed": _send(b'HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{"runtime_id": "run'),
     # Whole as a message: but for its last header the connection would be used again.
-    "broken gzip": _send(_wire(Answer(200, b"not gzip", {"Content-Encoding": "gzip", "Connection": "close"}))),
 }
 """What a step can do instead of answering; it returns whether the connection goes on."""
 

@@ -182,10 +182,21 @@ def test_wait_until_gives_up_in_time() -> None:
     assert sum(clock.slept) == pytest.approx(30.0)
 
 
-@pytest.mark.parametrize("status", ["stopping", "stopped", "removed", "error"])
-def test_wait_until_ends_where_the_runtime_has_ended(status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "wanted"),
+    [
+        ("stopping", "running"),
+        ("stopped", "running"),
+        ("removed", "paused"),
+        ("error", "starting"),
+        ("error", "stopped"),
+        ("stopped", "error"),
+        ("removed", "stopped"),
+    ],
+)
+def test_wait_until_ends_where_the_runtime_has_ended(status: str, wanted: str) -> None:
     with scripted(is_(status)) as (client, adapter), pytest.raises(InvalidState) as caught:
-        client.wait_until("r", "running", 60)
+        client.wait_until("r", wanted, 60)
     assert len(adapter.requests) == 1
     assert caught.value.extensions["runtime_status"] == status
 

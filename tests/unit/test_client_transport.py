@@ -38,6 +38,7 @@ RETRIED: dict[str, Answer | str] = {
     **{name: name for name in MISBEHAVIOUR},
     **{str(status): problem(status) for status in (408, 425, 429, 502, 503, 504)},
     "nginx 502": HTML,
+    "broken gzip": Answer(200, b"not gzip", {"Content-Encoding": "gzip"}),
     "409 retryable": problem(409, "runtime-busy", retryable=True),
     "500 retryable": problem(500, retryable=True),
     "Retry-After 0": problem(503, headers={"Retry-After": "0"}),
