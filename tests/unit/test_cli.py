@@ -95,7 +95,7 @@ def test_version(run: Run) -> None:
 def upkeep(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the commands ask of the service."""
     calls: list[tuple[Any, ...]] = []
-    module = importlib.import_module("runtime_server.runtimes.upkeep")
+    module = importlib.import_module("runtime_server.upkeep")
 
     def drain(settings: Settings, timeout: float) -> bool:
         calls.append(("drain", settings.state_dir, timeout))
