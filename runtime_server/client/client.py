@@ -350,13 +350,14 @@ class RuntimeServerClient:
         brief = dataclasses.replace(
             policy, max_attempts=min(policy.max_attempts, 3), deadline=min(policy.deadline, 15.0)
         )
+        found = None
         try:
             found = _runtime_id_of(reply or self._transport.send(call, brief))
             if found is not None:
                 self._end(found, 0.0)
         except RuntimeClientError as failure:
-            if _is_ambiguous(failure):
-                error.add_note(f"a runtime may be left running: {failure}")
+            if found is not None or _is_ambiguous(failure):
+                error.add_note(f"{found or 'a runtime'} may be left running: {failure}")
 
 
 def _parse(model: type[M], reply: Reply) -> M:

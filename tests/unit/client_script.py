@@ -129,7 +129,7 @@ class Received:
 class SocketServer:
     """A server on a real socket. Each request takes one step of the script, then all get 200."""
 
-    def __init__(self, *script: Answer | str) -> None:
+    def __init__(self, *script: Answer | bytes | str) -> None:
         self.script = list(script)
         self.received: list[Received] = []
         self._lock = threading.Lock()
@@ -176,7 +176,10 @@ class SocketServer:
                     self.received.append(request)
                     step = self.script.pop(0) if self.script else Answer()
                 if isinstance(step, Answer):
-                    connection.sendall(_wire(step))
+                    connection.sendall(wire(step))
+                elif isinstance(step, bytes):
+                    send_and_close(connection, step)
+                    return
                 elif not MISBEHAVIOUR[step](connection):
                     return
 
@@ -192,20 +195,21 @@ def _read(stream: Any) -> Received | None:
     return Received(line[0], line[1], headers, stream.read(int(headers.get("content-length", 0))))
 
 
-def _wire(answer: Answer, length: int | None = None) -> bytes:
+def wire(answer: Answer, length: int | None = None) -> bytes:
     content = answer.content()
     headers = {"Content-Type": "application/json", "Content-Length": str(length or len(content)), **answer.headers}
     head = f"HTTP/1.1 {answer.status} X\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items())
     return head.encode() + b"\r\n" + content
 
 
-def _send(data: bytes) -> Callable[[socket.socket], bool]:
-    def step(connection: socket.socket) -> bool:
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_RDWR)
-        return False
+def send_and_close(connection: socket.socket, data: bytes) -> bool:
+    connection.sendall(data)
+    connection.shutdown(socket.SHUT_RDWR)
+    return False
 
-    return step
+
+def _send(data: bytes) -> Callable[[socket.socket], bool]:
+    return lambda connection: send_and_close(connection, data)
 
 
 def _reset(connection: socket.socket) -> bool:
@@ -224,7 +228,7 @@ MISBEHAVIOUR: dict[str, Callable[[socket.socket], bool]] = {
     "half content type": _send(b"HTTP/1.1 200 OK\r\nContent-Type: appl"),
     "half head of a problem": _send(b"HTTP/1.1 404 Not Found\r\nContent-Type: applic"),
     "not http": _send(b"SSH-2.0-OpenSSH_9.2\r\n"),
-    "half body": _send(_wire(Answer(), length=10_000)),
+    "half body": _send(wire(Answer(), length=10_000)),
     "half chunked": _send(_CHUNKED + b'40\r\n{"runtime_id": '),
     "half unframed": _send(b'HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{"runtime_id": "run'),
     # Whole as a message: but for its last header the connection would be used again.
@@ -233,7 +237,7 @@ MISBEHAVIOUR: dict[str, Callable[[socket.socket], bool]] = {
 
 
 @contextlib.contextmanager
-def on_socket(*script: Answer | str, listening: bool = True) -> Iterator[SocketServer]:
+def on_socket(*script: Answer | bytes | str, listening: bool = True) -> Iterator[SocketServer]:
     server = SocketServer(*script)
     try:
         if listening:

@@ -25,7 +25,7 @@ from runtime_server import (
     ServerUnreachable,
     TransportError,
 )
-from tests.unit.client_script import ANSWER, MISBEHAVIOUR, Answer, Clock, on_socket, problem, scripted
+from tests.unit.client_script import ANSWER, MISBEHAVIOUR, Answer, Clock, on_socket, problem, scripted, wire
 
 Send = Callable[[RuntimeServerClient], Any]
 METHODS: dict[str, Send] = {
@@ -86,6 +86,22 @@ def test_failures_before_success(method: str, failure: str, failures: int) -> No
     assert len(keys) == 1
     assert (keys == {None}) == (method == "GET")
     assert len({(request.headers["x-request-id"], request.body) for request in got}) == 1
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_answer_cut_at_any_byte_is_asked_for_again(status: int) -> None:
+    whole = wire(Answer(status, {**ANSWER, "detail": "x"}, {"X-Request-ID": "r1"}))
+    clock = Clock()
+    with (
+        on_socket(*(whole[:end] for end in range(len(whole)))) as server,
+        RuntimeServerClient(
+            server.url,
+            api_key="k",
+            retry=clock.policy(max_attempts=10_000, deadline=1e6, budget=1e6, backoff_base=0.0),
+        ) as client,
+    ):
+        assert client.start_runtime(image="busybox").runtime_id == ANSWER["runtime_id"]
+        assert len(server.received) == len(whole) + 1
 
 
 @pytest.mark.parametrize("method", METHODS)
