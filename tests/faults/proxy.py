@@ -27,7 +27,7 @@ CUT_AFTER = "cut after"
 CUT_WITHIN = "cut within"
 """The connection ends within the answer's first bytes."""
 STALL = "stall"
-"""No answer until the caller gives up, whether the request is forwarded or not."""
+"""No answer until the caller gives up; the request is forwarded at once, never, or when the caller has gone."""
 DUPLICATE = "duplicate"
 """The same bytes are sent a second time on another connection, at once."""
 LATE_DUPLICATE = "late duplicate"
@@ -37,6 +37,7 @@ ERROR = "error 500"
 
 PATIENCE = 60.0
 """Seconds after which a connection that nobody ends is ended."""
+_FORWARDED = ("at once", "never", "late")
 _ERROR_BODY = b'{"message": "injected"}'
 _ERROR = (
     b"HTTP/1.1 500 Injected\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
@@ -116,15 +117,19 @@ class Proxy:
         listen: where; a port 0 is chosen.
         plan: the faults.
         tally: where they are counted.
+
+    Attributes:
+        faulty: whether there are faults just now.
     """
 
     def __init__(self, upstream: Address, listen: Address, plan: Plan, tally: Tally) -> None:
         self._upstream = upstream
         self._plan = plan
         self._tally = tally
-        self._faulty = True
+        self.faulty = True
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._duplicates: list[threading.Thread] = []
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._address = listen
@@ -141,9 +146,9 @@ class Proxy:
 
     def calm(self) -> None:
         """No faults from now on, and an end to those under way, late duplicates included."""
-        self._faulty = False
+        self.faulty = False
         self._drop_all()
-        for thread in self._threads.copy():
+        for thread in self._duplicates.copy():
             thread.join(PATIENCE)
 
     def close(self) -> None:
@@ -151,7 +156,7 @@ class Proxy:
         self._closing.set()
         self._accepting.join(PATIENCE)
         self._drop_all()
-        for thread in self._threads:
+        for thread in self._threads + self._duplicates:
             thread.join(PATIENCE)
         self._listener.close()
 
@@ -187,22 +192,22 @@ class Proxy:
             if not select.select([self._listener], [], [], 0.1)[0]:
                 continue
             down, _ = self._listener.accept()
-            if self._faulty and self._plan.refuses():
+            if self.faulty and self._plan.refuses():
                 self._tally.fault(REFUSE)
                 self._listener.close()
                 _reset(down)
                 self._closing.wait(0.05)
                 self._listener = self._listen()
                 continue
-            self._spawn(lambda down=down: self._serve(down))  # type: ignore[misc]
+            self._spawn(self._threads, lambda down=down: self._serve(down))  # type: ignore[misc]
 
-    def _spawn(self, work: Callable[[], None]) -> None:
+    def _spawn(self, threads: list[threading.Thread], work: Callable[[], None]) -> None:
         def run() -> None:
             with contextlib.suppress(OSError):
                 work()
 
         thread = threading.Thread(target=run, name="proxied")
-        self._threads.append(thread)
+        threads.append(thread)
         thread.start()
 
     @contextlib.contextmanager
@@ -234,7 +239,7 @@ class Proxy:
 
     def _handle(self, request: Request, down: socket.socket, up: socket.socket) -> bool:
         """Forward the request, or do what the plan says; False where the connection ends by it."""
-        kind, rng = self._plan.request(request) if self._faulty else (None, random.Random())
+        kind, rng = self._plan.request(request) if self.faulty else (None, random.Random())
         if kind is None:
             up.sendall(request.data)
             return True
@@ -260,21 +265,27 @@ class Proxy:
         return False
 
     def _stall(self, request: Request, down: socket.socket, up: socket.socket, rng: random.Random) -> bool:
-        if rng.random() < 0.5:
+        forwarded = rng.choice(_FORWARDED)
+        if forwarded == "at once":
             up.sendall(request.data)
         down.settimeout(PATIENCE)
-        while down.recv(65536):
-            pass
+        with contextlib.suppress(OSError):
+            while down.recv(65536):
+                pass
+        # A pause or resume this late could come after what its caller did next, which no server can tell.
+        if forwarded == "late" and not re.search("pause|resume", request.line):
+            up.sendall(request.data)
+            _await_answer(up)
         return False
 
     def _duplicate(self, request: Request, _down: socket.socket, up: socket.socket, _rng: random.Random) -> bool:
-        self._spawn(lambda: self._send_alone(request, 0.0))
+        self._spawn(self._duplicates, lambda: self._send_alone(request, 0.0))
         up.sendall(request.data)
         return True
 
     def _late(self, request: Request, _down: socket.socket, up: socket.socket, rng: random.Random) -> bool:
         delay = rng.uniform(0.2, 2.0)
-        self._spawn(lambda: self._send_alone(request, delay))
+        self._spawn(self._duplicates, lambda: self._send_alone(request, delay))
         up.sendall(request.data)
         return True
 

@@ -242,10 +242,14 @@ class Site:
         """Job and state of each container, sorted: a job with two containers is there twice."""
         return sorted((each["Labels"].get(JOB, "?"), each["State"]) for each in self.containers())
 
-    def close(self) -> None:
-        """End all servers, then remove the containers."""
+    def end_servers(self) -> None:
+        """Kill all servers."""
         for server in self.servers:
             server.kill()
+
+    def close(self) -> None:
+        """End all servers, then remove the containers."""
+        self.end_servers()
         if not (self.state_dir / "instance").exists():
             return
         for each in self.containers():

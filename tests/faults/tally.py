@@ -69,7 +69,7 @@ class Tally:
         wanted = sorted((name, state) for name, state in intended.items() if state != GONE)
 
         def right() -> bool:
-            return site.states() == wanted and not _disagreements(client, intended)
+            return site.states() == wanted and not disagreements(client, intended)
 
         try:
             eventually(right, "containers and records are as intended", within)
@@ -77,7 +77,7 @@ class Tally:
             self._count(site, intended)
             raise AssertionError(
                 f"{error}\nseed {self.seed}\nmissing: {_minus(wanted, site.states())}\n"
-                f"too many: {_minus(site.states(), wanted)}\nrecords: {_disagreements(client, intended)}"
+                f"too many: {_minus(site.states(), wanted)}\nrecords: {disagreements(client, intended)}"
             ) from None
         self._count(site, intended)
         self.verified = True
@@ -137,7 +137,7 @@ class Creations:
         self._tally.duplicates += sum(number - 1 for number in self.jobs.values())
 
 
-def _disagreements(client: RuntimeServerClient, intended: Mapping[str, str]) -> list[str]:
+def disagreements(client: RuntimeServerClient, intended: Mapping[str, str]) -> list[str]:
     """Sentences on records that aren't what they should be: exactly one for each job that has a container."""
     live: dict[str, list[Runtime]] = {}
     for runtime in client.list_runtimes(status=[s for s in RuntimeStatus if s not in _OVER], limit=1000):
