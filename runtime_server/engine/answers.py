@@ -49,6 +49,10 @@ class BeingRemoved(Exception):
     """Another call is removing the container."""
 
 
+class StillPaused(Exception):
+    """The engine, Podman, doesn't thaw what it is told to stop."""
+
+
 class VersionMismatch(Exception):
     """The engine doesn't speak the API version that was agreed with it: it has been replaced since."""
 
@@ -149,7 +153,7 @@ TABLE = (
         "limit",
         _SPEC,
         (400, 500),
-        r"minimum memory limit|range of cpus|shm ?size|memory limit too low|pids limit"
+        r"minimum memory limit|range of cpus|shm ?size|memory limit too low|unable to set memory limit|pids limit"
         r"|requested cpus are not available|cpu.* can not be",
         LimitOutOfRange,
     ),
@@ -221,7 +225,8 @@ TABLE = (
         "bad mount",
         _SPEC,
         (500,),
-        r"invalid mount|invalid mode|invalid tmpfs|mount path must be absolute|invalid volume specification",
+        r"invalid mount|invalid mode|invalid tmpfs|mount path must be absolute"
+        r"|invalid volume specification|invalid container path",
         SpecRejected,
         "The engine does not accept a mount of this specification.",
     ),
@@ -229,13 +234,23 @@ TABLE = (
         "working directory",
         _SPEC,
         (400, 500),
-        r"cannot mkdir: .* is not a directory|\bchdir to cwd\b",
+        r"cannot mkdir: .* is not a directory|workdir .* is not a directory|\bchdir to cwd\b",
         SpecRejected,
         "The working directory can't be entered.",
     ),
+    Row(
+        "capability", ("create",), (500,), r"unknown capability", SpecRejected, "The engine knows no such capability."
+    ),
     Row("specification", ("create",), (400, 409), r"", SpecRejected),
     Row("specification, at start", ("start",), (400,), r"", SpecRejected),
-    Row("start while paused", ("start",), (409, 500), r"paused", InvalidState, "The container is paused."),
+    Row(
+        "start while paused",
+        ("start",),
+        (409, 500),
+        r"paused|state improper",
+        InvalidState,
+        "The container is paused.",
+    ),
     Row("start otherwise not allowed", ("start",), (409,), r"", InvalidState, "The container can't be started."),
     Row("paused already", ("pause",), (409, 500), r"already paused", Unchanged),
     Row("not paused", ("resume",), (409, 500), r"not paused", Unchanged),
@@ -247,6 +262,7 @@ TABLE = (
         InvalidState,
         "The container isn't running.",
     ),
+    Row("stop while paused", ("stop",), (500,), r"running or paused", StillPaused),
     Row("removal in progress", ("remove",), (409,), r"removal .*in progress|being removed", BeingRemoved),
 )
 

@@ -178,7 +178,14 @@ class DockerEngine:
 
     def stop(self, container: str, grace: float) -> bool:
         """See ``Engine``; engines take whole seconds, so the grace is rounded up."""
-        seconds = math.ceil(grace)
+        for _ in range(2):
+            try:
+                return self._stop(container, math.ceil(grace))
+            except answers.StillPaused:
+                self._switch("resume", container)
+        raise EngineFailed("The engine doesn't stop a paused container.")
+
+    def _stop(self, container: str, seconds: int) -> bool:
         with self._call("stop", container) as client:
             # Not client.stop, which hides the 304.
             response = client.post(

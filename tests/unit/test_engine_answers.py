@@ -175,6 +175,15 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
     ),
     ("limit", "create", 400, "SHM size can not be less than 0", LimitOutOfRange, {}),
     (
+        "limit",
+        "start",
+        500,
+        "error during container init: error setting cgroup config for procHooks process: "
+        "unable to set memory limit to 1000 (current usage: 2748416, peak usage: 2899968): OCI runtime error",
+        LimitOutOfRange,
+        {},
+    ),
+    (
         "mount source",
         "create",
         400,
@@ -267,8 +276,25 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
         SpecRejected,
         {},
     ),
+    (
+        "bad mount",
+        "create",
+        500,
+        'fill out specgen: invalid container path "rel", must be an absolute path',
+        SpecRejected,
+        {},
+    ),
     ("bad mount", "start", 500, 'invalid tmpfs option ["zz"]', SpecRejected, {}),
     ("working directory", "create", 500, "Cannot mkdir: /etc/passwd is not a directory", SpecRejected, {}),
+    (
+        "working directory",
+        "start",
+        500,
+        'workdir "/etc/passwd" exists on container 4f, but is not a directory',
+        SpecRejected,
+        {},
+    ),
+    ("capability", "create", 500, 'container create: "CAP_ZZ": unknown capability', SpecRejected, {}),
     ("specification", "create", 400, 'invalid CapAdd: unknown capability: "CAP_ZZ"', SpecRejected, {}),
     ("specification, at start", "start", 400, SHIM + "apparmor profile is missing", SpecRejected, {}),
     (
@@ -296,6 +322,14 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
         "Container 4f is not running",
         InvalidState,
         {"runtime_status": None, "allowed_actions": None},
+    ),
+    (
+        "stop while paused",
+        "stop",
+        500,
+        "container 4f is running or paused, refusing to clean up: container state improper",
+        answers.StillPaused,
+        {},
     ),
     (
         "removal in progress",
