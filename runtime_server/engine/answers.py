@@ -258,7 +258,7 @@ TABLE = (
         "pause, resume not allowed",
         ("pause", "resume"),
         (409, 500),
-        r"not running|is restarting|state improper",
+        r"not running|stopped container|is restarting|state improper",
         InvalidState,
         "The container isn't running.",
     ),

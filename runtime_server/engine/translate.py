@@ -211,17 +211,20 @@ def listed(attrs: JSON) -> Listed:
 def event(message: JSON) -> EngineEvent | None:
     """An event of ``GET /events``; None where it isn't about a state of a runtime."""
     actor = message.get("Actor") or {}
-    runtime_id = (actor.get("Attributes") or {}).get(labels.RUNTIME_ID)
+    attributes = actor.get("Attributes") or {}
+    runtime_id = attributes.get(labels.RUNTIME_ID)
     # "health_status: healthy" and the like carry a value behind a colon.
     action = _ACTIONS.get(str(message.get("Action", "")).partition(":")[0])
     if message.get("Type") != "container" or not runtime_id or action is None:
         return None
     nanoseconds = message.get("timeNano")
+    exit_code = str(attributes.get("exitCode") or attributes.get("containerExitCode") or "")
     return EngineEvent(
         container_id=actor.get("ID", ""),
         runtime_id=runtime_id,
         action=action,
         at=nanoseconds / 1e9 if nanoseconds else float(message.get("time") or 0),
+        exit_code=int(exit_code) if exit_code.isdecimal() else None,
     )
 
 
