@@ -24,7 +24,7 @@ from runtime_server.engine.base import (
     RuntimeSpec,
     Snapshot,
 )
-from runtime_server.engine.docker_client import PING_TIMEOUT, LazyClient, check, url
+from runtime_server.engine.docker_client import PING_TIMEOUT, LazyClient, check, post_empty, url
 from runtime_server.engine.docker_events import DockerEvents, messages
 from runtime_server.errors import EngineFailed, EngineTimeout, EngineUnreachable, ImageNotFound, InvalidState
 from runtime_server.models import EngineVersion
@@ -166,10 +166,8 @@ class DockerEngine:
         for delay in (SETTLE, None):
             try:
                 with self._call(operation, container) as client:
-                    if operation == "pause":
-                        client.pause(container)
-                    else:
-                        client.unpause(container)
+                    word = "pause" if operation == "pause" else "unpause"
+                    post_empty(client, f"/containers/{container}/{word}")
                 return True
             except answers.Unchanged:
                 if delay is not None:

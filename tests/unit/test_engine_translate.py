@@ -224,7 +224,7 @@ def message(**changes: Any) -> dict[str, Any]:
 
 
 def test_an_event() -> None:
-    expected = EngineEvent("4f", "runtime-0123456789ab", "die", 1772366400123456789 / 1e9)
+    expected = EngineEvent("4f", "runtime-0123456789ab", "die", 1772366400123456789 / 1e9, exit_code=0)
 
     assert translate.event(message()) == expected
     assert translate.event(message(Action="died")) == expected
