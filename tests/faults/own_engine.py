@@ -11,14 +11,13 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from docker import APIClient
-from docker.errors import DockerException
-from requests.exceptions import RequestException
 
 from tests.engine import images
 
@@ -47,7 +46,7 @@ class OwnEngine:
     """
 
     def __init__(self, *, live_restore: bool = False) -> None:
-        self._live_restore = live_restore
+        self.live_restore = live_restore
         # Short, since the path of a Unix socket has at most 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="rs-engine-"))
         self._data = self._folder / "data"
@@ -55,10 +54,11 @@ class OwnEngine:
         (self._folder / "daemon.json").write_text("{}")
         self.address = f"unix://{self._folder / 'docker.sock'}"
         self.log = self._folder / "dockerd.log"
-        self._cgroup = f"/{self._folder.name}"
         self._keeper = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
-            + ["sh", "-ec", _KEEP, "keep", os.fspath(self._data)],
+            [
+                *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
+                *("sh", "-ec", _KEEP, "keep", os.fspath(self._data)),
+            ],
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
         )
@@ -73,15 +73,25 @@ class OwnEngine:
         self.launch()
         return self.await_answer(images_too=images_too)
 
+    def ensure(self) -> None:
+        """Start it where a test has left it dead or frozen, so that its containers can be seen to."""
+        if self._dockerd is None:
+            self.start(images_too=False)
+        else:
+            self.signal(signal.SIGCONT)
+
     def launch(self) -> None:
         """Start it without waiting."""
-        flags = ["--live-restore"] if self._live_restore else []
+        flags = ["--live-restore"] if self.live_restore else []
         with self.log.open("ab") as log:
             self._dockerd = subprocess.Popen(
-                [*self._enter(), "dockerd", "--host", self.address, "--config-file", self._folder / "daemon.json"]
-                + ["--data-root", self._data, "--exec-root", self._folder / "exec"]
-                + ["--pidfile", self._folder / "docker.pid", "--cgroup-parent", self._cgroup]
-                + ["--bridge=none", "--iptables=false", "--ip-forward=false", *flags],
+                [
+                    *(*self._enter(), "dockerd", "--host", self.address),
+                    *("--config-file", self._folder / "daemon.json", "--pidfile", self._folder / "docker.pid"),
+                    *("--data-root", self._data, "--exec-root", self._folder / "exec"),
+                    *("--cgroup-parent", f"/{self._folder.name}"),
+                    *("--bridge=none", "--iptables=false", "--ip-forward=false", *flags),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -94,28 +104,39 @@ class OwnEngine:
             assert self._dockerd is not None
             if self._dockerd.poll() is not None:
                 break
-            # The version is given, since asking for it is a call of its own.
-            with contextlib.closing(self.client()) as client:
-                try:
-                    client.ping()
-                except (DockerException, RequestException):
-                    time.sleep(0.02)
-                    continue
+            if self._pings():
                 answered = time.monotonic()
                 if images_too:
-                    images.make(client)
+                    with contextlib.closing(self.client()) as client:
+                        images.make(client)
                 return answered
+            time.sleep(0.02)
         raise RuntimeError(f"the test's engine doesn't answer:\n{self.log.read_text()[-2000:]}")
+
+    def _pings(self) -> bool:
+        """Ask by a socket of our own: docker-py leaves one open each time that it is refused."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ANSWER)
+            try:
+                connection.connect(self.address.removeprefix("unix://"))
+                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return b" 200 " in connection.recv(64)
+            except OSError:
+                return False
 
     def client(self) -> APIClient:
         """docker-py's own client, for the caller to close."""
         return APIClient(base_url=self.address, version="1.41")
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the engine a signal; ``SIGSTOP`` freezes it and ``SIGCONT`` lets it go on."""
+        pid = (self._folder / "docker.pid").read_text().strip()
+        subprocess.run([*self._enter(), "sh", "-c", f"kill -{int(number)} {pid}"], check=True)
+
     def kill(self, number: signal.Signals) -> None:
         """Send the engine a signal and wait until it is gone."""
         assert self._dockerd is not None
-        pid = (self._folder / "docker.pid").read_text().strip()
-        subprocess.run([*self._enter(), "sh", "-c", f"kill -{int(number)} {pid}"], check=True)
+        self.signal(number)
         self._dockerd.wait(ANSWER)
         self._dockerd = None
         # A killed engine leaves its pid file, and in the namespace soon another process may have that number.
@@ -139,7 +160,7 @@ class OwnEngine:
     def _remove_cgroups(self) -> None:
         """Remove its control groups; a process that is killed while frozen ends only once it is thawed."""
         end = time.monotonic() + ANSWER
-        roots = [path for path in (*_CGROUPS.glob(f"*/{self._folder.name}"), _CGROUPS / self._folder.name)]
+        roots = [*_CGROUPS.glob(f"*/{self._folder.name}"), _CGROUPS / self._folder.name]
         while left := [root for root in roots if root.is_dir()]:
             for root in left:
                 _thaw(root)
