@@ -53,7 +53,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def job(name: str, **fields: Any) -> dict[str, Any]:
+def job(name: str, /, **fields: Any) -> dict[str, Any]:
     """A start of a runtime that sleeps and heeds TERM, labelled with the test's own name for it."""
     return {
         "image": images.BUSYBOX,
