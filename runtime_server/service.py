@@ -95,6 +95,7 @@ class Service:
             liveness=liveness,
             lane=self.lane,
             locks=state.locks,
+            rebuilding=state.rebuilding,
             max_wait=settings.max_wait,
         )
         self._chores = Chores(
@@ -112,6 +113,7 @@ class Service:
             chores=self._chores,
             liveness=liveness,
             lock=state.leader,
+            rebuilding=state.rebuilding,
             sweep_interval=settings.sweep_interval,
         )
 

@@ -55,6 +55,11 @@ class State:
         return self.directory / "reconciler.beat"
 
     @property
+    def rebuilding(self) -> Path:
+        """The mark that the database was lost, and not every container has its record again."""
+        return self.directory / "rebuilding"
+
+    @property
     def draining(self) -> Path:
         """The mark that new starts are refused."""
         return self.directory / "draining"
@@ -85,8 +90,11 @@ def prepare(settings: Settings) -> State:
         OSError: the directory can't be made or written.
         SchemaTooNew: a newer server made the database.
     """
+    known = (settings.state_dir.expanduser().absolute() / "instance").exists()
     state = locate(settings)
     with _locked(state.directory / "prepare.lock"):
+        if known and not state.database.exists():
+            state.rebuilding.touch(mode=0o600)
         migrate(state.database)
     return state
 

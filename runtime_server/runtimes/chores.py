@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -48,6 +50,7 @@ class Chores:
         self._holder = holder
         self._retention = retention
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="chore")
+        self._pool_closed = threading.Event()
         self._busy: set[str] = set()
         self._lock = threading.Lock()
 
@@ -151,9 +154,23 @@ class Chores:
             return
         record = views.adopted(snapshot, time.time())
         log.info("adopting a container", runtime_id=record.runtime_id, status=str(record.status))
-        with suppress(AliasTaken, SessionTaken, IdTaken):
-            self._store.add(record)
+        # An alias goes over from an ended runtime to its successor, which a label can't follow.
+        shrinking: tuple[dict[str, Any], ...] = ({}, {"name": None}, {"name": None, "session_id": None})
+        for less in shrinking:
+            try:
+                self._store.add(dataclasses.replace(record, **less))
+            except (AliasTaken, SessionTaken):
+                continue
+            except IdTaken:
+                pass
+            return
+
+    def settle(self) -> None:
+        """Return once nothing is being done, or this closes."""
+        while self._busy and not self._pool_closed.wait(0.01):
+            pass
 
     def close(self) -> None:
         """Finish what is being done."""
+        self._pool_closed.set()
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -54,6 +54,7 @@ class RuntimeManager:
         liveness: whether the store can be trusted.
         lane: bounds waiting threads.
         locks: the folder of runtimes' locks.
+        rebuilding: while this file is there, records are missing.
         max_wait: the longest wait of a request, seconds.
     """
 
@@ -68,6 +69,7 @@ class RuntimeManager:
         liveness: Liveness,
         lane: SlowLane,
         locks: Path,
+        rebuilding: Path,
         max_wait: float,
     ) -> None:
         self._engine = engine
@@ -78,6 +80,7 @@ class RuntimeManager:
         self._liveness = liveness
         self._lane = lane
         self._locks = locks
+        self._rebuilding = rebuilding
         self._max_wait = max_wait
 
     def start(self, caller: Caller, request: StartRequest, *, key: str | None = None) -> StartResponse:
@@ -91,6 +94,7 @@ class RuntimeManager:
         Raises:
             Problem: any of the catalogue's that a start can end with.
         """
+        self._refuse_while_rebuilding()
         request = request.model_copy(update={"wait": min(request.wait, self._max_wait)})
         for _ in range(10):
             if request.session_id and (live := self._store.by_session(caller.owner, request.session_id)):
@@ -278,6 +282,7 @@ class RuntimeManager:
         Raises:
             ValidationFailed: not a cursor of ours.
         """
+        self._refuse_while_rebuilding()
         shown = statuses or [status for status in RuntimeStatus if status is not RuntimeStatus.REMOVED]
         after = cursors.decode(cursor) if cursor else None
         found = self._store.page(caller.owner, statuses=shown, labels=labels or {}, after=after, limit=limit + 1)
@@ -293,6 +298,7 @@ class RuntimeManager:
         try:
             self._engine.ping()
             self._store.get("")
+            self._refuse_while_rebuilding()
         except (EngineFailed, EngineUnreachable, EngineTimeout, StorageUnavailable) as problem:
             return Readiness(ready=False, reason=problem.detail)
         return Readiness(ready=True)
@@ -310,8 +316,14 @@ class RuntimeManager:
         if record is None or record.owner != caller.owner:
             record = self._store.by_alias(caller.owner, name)
         if record is None:
+            self._refuse_while_rebuilding()
             raise RuntimeNotFound("No runtime has that id or alias.")
         return record
+
+    def _refuse_while_rebuilding(self) -> None:
+        """A runtime, or a session's, may exist without its record: a second start would double it."""
+        if self._rebuilding.exists():
+            raise StorageUnavailable("The records are being rebuilt from the containers' labels.", retry_after=1)
 
 
 def _answer(record: Record, message: str, *, changed: bool) -> ActionResponse:

@@ -53,6 +53,7 @@ class Reconciler:
     Args:
         engine, store, sync, chores, liveness: what it works with.
         lock: the file whose lock makes it the one.
+        rebuilding: the mark that records were lost; removed once every container has one.
         sweep_interval: seconds between two comparisons of everything.
     """
 
@@ -65,6 +66,7 @@ class Reconciler:
         chores: Chores,
         liveness: Liveness,
         lock: Path,
+        rebuilding: Path,
         sweep_interval: float,
     ) -> None:
         self._engine = engine
@@ -73,6 +75,7 @@ class Reconciler:
         self._chores = chores
         self._liveness = liveness
         self._lock = lock
+        self._rebuilding = rebuilding
         self._sweep_interval = sweep_interval
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -140,10 +143,22 @@ class Reconciler:
                 self._said_away = False
                 log.info("the container engine answers")
             self.sweep()  # what happened before the subscription
+            self._rebuild()
             self._loop(events)
         finally:
             stream.close()
             reader.join(10)
+
+    def _rebuild(self) -> None:
+        """Where the records were lost, let callers in once each container has one again."""
+        while self._rebuilding.exists() and not self._closing.is_set():
+            self._chores.settle()
+            if not any(self._store.get(_id_of(each)) is None for each in self._engine.list()):
+                log.info("the records are rebuilt")
+                self._rebuilding.unlink(missing_ok=True)
+                return
+            self._closing.wait(TICK)
+            self.sweep()
 
     def _loop(self, events: queue.SimpleQueue[EngineEvent | None]) -> None:
         swept = tidied = time.monotonic()
@@ -197,7 +212,9 @@ class Reconciler:
         Raises:
             EngineUnreachable, EngineTimeout: the engine doesn't answer.
         """
-        listed = {each.labels.get(tags.RUNTIME_ID, each.name): each for each in self._engine.list()}
+        # Live ones first: where records are rebuilt, they get an alias that an ended one had before.
+        found = sorted(self._engine.list(), key=lambda each: each.state not in _SEEN)
+        listed = {_id_of(each): each for each in found}
         records = {record.runtime_id: record for record in self._store.present()}
         for runtime_id, container in listed.items():
             record = records.get(runtime_id)
@@ -229,6 +246,10 @@ def _batch(events: queue.SimpleQueue[EngineEvent | None]) -> tuple[list[EngineEv
     except queue.Empty:
         return list(latest.values()), False
     return list(latest.values()), True
+
+
+def _id_of(container: Listed) -> str:
+    return container.labels.get(tags.RUNTIME_ID, container.name)
 
 
 def _differs(record: Record, container: Listed) -> bool:

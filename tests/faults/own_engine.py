@@ -78,7 +78,7 @@ class OwnEngine:
         if self._dockerd is None:
             self.start(images_too=False)
         else:
-            self.signal(signal.SIGCONT)
+            self.send(signal.SIGCONT)
 
     def launch(self) -> None:
         """Start it without waiting."""
@@ -128,7 +128,7 @@ class OwnEngine:
         """docker-py's own client, for the caller to close."""
         return APIClient(base_url=self.address, version="1.41")
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send the engine a signal; ``SIGSTOP`` freezes it and ``SIGCONT`` lets it go on."""
         pid = (self._folder / "docker.pid").read_text().strip()
         subprocess.run([*self._enter(), "sh", "-c", f"kill -{int(number)} {pid}"], check=True)
@@ -136,7 +136,7 @@ class OwnEngine:
     def kill(self, number: signal.Signals) -> None:
         """Send the engine a signal and wait until it is gone."""
         assert self._dockerd is not None
-        self.signal(number)
+        self.send(number)
         self._dockerd.wait(ANSWER)
         self._dockerd = None
         # A killed engine leaves its pid file, and in the namespace soon another process may have that number.
