@@ -31,6 +31,9 @@ from benchmarks.sides import (
     run_options,
 )
 
+SWITCHES = 10
+"""Pauses and resumes of one container in a row, on each side in each round: they are short, and vary."""
+
 Times = dict[tuple[str, str], list[float]]
 """Milliseconds, or rates, by what was measured and on which side."""
 
@@ -56,8 +59,9 @@ def measure_actions(sides: Sequence[Side], rounds: int, clean: Callable[[], None
             container, spent = timed(side.start)
             times["start", side.name].append(spent)
             if not isinstance(side, CommandLine):
-                times["pause", side.name].append(timed(lambda: side.pause(container))[1])  # noqa: B023
-                times["resume", side.name].append(timed(lambda: side.resume(container))[1])  # noqa: B023
+                for _ in range(SWITCHES):
+                    times["pause", side.name].append(timed(lambda: side.pause(container))[1])  # noqa: B023
+                    times["resume", side.name].append(timed(lambda: side.resume(container))[1])  # noqa: B023
             clean()
     return times
 
