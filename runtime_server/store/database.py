@@ -89,7 +89,7 @@ def _in_transaction(connection: sa.Connection) -> bool:
 def _failures() -> Iterator[None]:
     try:
         yield
-    except IntegrityError:
+    except (IntegrityError, sqlite3.IntegrityError):
         raise
     except (DBAPIError, sqlite3.Error) as error:
         raise StorageUnavailable("The server's records can't be read or written now.", retry_after=2) from error

@@ -13,22 +13,31 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from runtime_server.store.database import Database
 from runtime_server.store.records import Operation
 from runtime_server.store.schema import operations
+from runtime_server.store.statements import Prepared
 
 _columns = operations.c
-_INSERT = sa.insert(operations)
-_CLAIM = sqlite_insert(operations).on_conflict_do_nothing()
-_FIND = sa.select(operations).where(
-    _columns.kind == sa.bindparam("kind"),
-    _columns.owner == sa.bindparam("owner"),
-    _columns.key == sa.bindparam("key"),
+_INSERT = Prepared(sa.insert(operations))
+_CLAIM = Prepared(sqlite_insert(operations).on_conflict_do_nothing())
+_FIND = Prepared(
+    sa.select(operations).where(
+        _columns.kind == sa.bindparam("kind"),
+        _columns.owner == sa.bindparam("owner"),
+        _columns.key == sa.bindparam("key"),
+    )
 )
-_DELETE = sa.delete(operations).where(_columns.id == sa.bindparam("_id"))
-_FINISH = (
+_DELETE = Prepared(sa.delete(operations).where(_columns.id == sa.bindparam("_id")))
+_DELETE_HELD = Prepared(
+    sa.delete(operations).where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_holder"))
+)
+_HELD = Prepared(
+    sa.select(_columns.id).where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_holder"))
+)
+_FINISH = Prepared(
     sa.update(operations)
     .where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_holder"))
     .values(done=True, answer=sa.bindparam("answer"), expires_at=sa.bindparam("expires_at"))
 )
-_TAKE = (
+_TAKE = Prepared(
     sa.update(operations)
     .where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_from"), _columns.done.is_(False))
     .values(holder=sa.bindparam("holder"), lease_until=sa.bindparam("lease_until"))
@@ -43,46 +52,47 @@ class Operations:
 
     def insert(self, connection: sa.Connection, operation: Operation) -> None:
         """Insert within a caller's transaction."""
-        connection.execute(_INSERT, _values(operation))
+        _INSERT.run(connection, _values(operation))
 
     def delete(self, connection: sa.Connection, operation_id: str) -> None:
         """Delete within a caller's transaction."""
-        connection.execute(_DELETE, {"_id": operation_id})
+        _DELETE.run(connection, {"_id": operation_id})
 
     def claim(self, operation: Operation) -> bool:
         """Insert the row; False where the same kind, owner and key has one already."""
         with self._database.connection() as connection:
-            return connection.execute(_CLAIM, _values(operation)).rowcount == 1
+            return _CLAIM.run(connection, _values(operation)).rowcount == 1
 
     def find(self, kind: str, owner: str, key: str) -> Operation | None:
         """The row of that kind, owner and key."""
         with self._database.connection() as connection:
-            row = connection.execute(_FIND, {"kind": kind, "owner": owner, "key": key}).first()
-        return None if row is None else Operation(**row._asdict())
+            row = _FIND.first(connection, {"kind": kind, "owner": owner, "key": key})
+        return None if row is None else Operation(**row)
 
     def finish(self, operation: Operation, answer: bytes, expires_at: float) -> bool:
         """Keep the answer until ``expires_at``; False where another holder has taken the work over."""
         values = {"_id": operation.id, "_holder": operation.holder, "answer": answer, "expires_at": expires_at}
         with self._database.connection() as connection:
-            return connection.execute(_FINISH, values).rowcount == 1
+            return _FINISH.run(connection, values).rowcount == 1
 
     def take_over(self, operation: Operation, holder: str, lease_until: float) -> bool:
         """Become the holder in place of the one that ``operation`` names; False where another was faster."""
         values = {"_id": operation.id, "_from": operation.holder, "holder": holder, "lease_until": lease_until}
         with self._database.connection() as connection:
-            return connection.execute(_TAKE, values).rowcount == 1
+            return _TAKE.run(connection, values).rowcount == 1
 
     def drop(self, operation_id: str, holder: str | None = None) -> None:
         """Delete the row, only while ``holder`` holds it where that is given."""
-        statement = _DELETE if holder is None else _DELETE.where(_columns.holder == holder)
         with self._database.connection() as connection:
-            connection.execute(statement, {"_id": operation_id})
+            if holder is None:
+                _DELETE.run(connection, {"_id": operation_id})
+            else:
+                _DELETE_HELD.run(connection, {"_id": operation_id, "_holder": holder})
 
     def held(self, operation_id: str, holder: str) -> bool:
         """Whether ``holder`` still holds it."""
-        query = sa.select(sa.literal(1)).where(_columns.id == operation_id, _columns.holder == holder)
         with self._database.connection() as connection:
-            return connection.execute(query).first() is not None
+            return _HELD.first(connection, {"_id": operation_id, "_holder": holder}) is not None
 
     def renew(self, ids: Collection[str], lease_until: float) -> None:
         """Extend the leases of these operations."""

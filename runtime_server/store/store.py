@@ -1,11 +1,12 @@
 """The store of runtimes: each method is one statement or one transaction.
 
-Statements are made once for each shape and reused: building one costs as much as running it.
+What a call needs is prepared; what lists or sweeps goes through SQLAlchemy as usual.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,23 +19,29 @@ from runtime_server.store.database import Database
 from runtime_server.store.operations import Operations
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.schema import history, runtimes
+from runtime_server.store.statements import Prepared
 
 LIVE = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.PAUSED)
 """States in which a runtime can still do something."""
 
-_BY_ID = sa.select(runtimes).where(runtimes.c.runtime_id == sa.bindparam("id"))
-_BY_ALIAS = (
+
+def _is_one_of(statuses: Collection[str]) -> sa.ColumnElement[bool]:
+    # Written into the statement: they are few, and an expanding parameter can't be compiled ahead.
+    return runtimes.c.status.in_([sa.literal_column(f"'{RuntimeStatus(status).value}'") for status in statuses])
+
+
+_BY_ID = Prepared(sa.select(runtimes).where(runtimes.c.runtime_id == sa.bindparam("id")))
+_BY_ALIAS = Prepared(
     sa.select(runtimes)
     .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.name == sa.bindparam("name"))
-    .order_by(runtimes.c.status.in_(["removed", "error"]), runtimes.c.created_at.desc())
-    .limit(1)
+    .order_by(_is_one_of(["removed", "error"]), runtimes.c.created_at.desc())
 )
-_BY_SESSION = (
+_BY_SESSION = Prepared(
     sa.select(runtimes)
     .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.session_id == sa.bindparam("session"))
-    .where(runtimes.c.status.in_([*LIVE, RuntimeStatus.STOPPING]))
+    .where(_is_one_of([*LIVE, RuntimeStatus.STOPPING]))
 )
-_INSERT = sa.insert(runtimes)
+_INSERT = Prepared(sa.insert(runtimes))
 
 
 class Store:
@@ -59,9 +66,9 @@ class Store:
         """The owner's live runtime of that session."""
         return self._one(_BY_SESSION, {"owner": owner, "session": session})
 
-    def _one(self, statement: sa.Select[Any], values: Mapping[str, Any]) -> Record | None:
+    def _one(self, statement: Prepared, values: Mapping[str, Any]) -> Record | None:
         with self.database.connection() as connection:
-            row = connection.execute(statement, values).first()
+            row = statement.first(connection, values)
         return None if row is None else _record(row)
 
     def add(self, record: Record, operation: Operation | None = None) -> None:
@@ -72,10 +79,10 @@ class Store:
         """
         try:
             with self.database.transaction() as connection:
-                connection.execute(_INSERT, _values(record))
+                _INSERT.run(connection, _values(record))
                 if operation is not None:
                     self.operations.insert(connection, operation)
-        except IntegrityError as error:
+        except (IntegrityError, sqlite3.IntegrityError) as error:
             raise _taken(error) from error
 
     def change(
@@ -112,15 +119,15 @@ class Store:
         try:
             if begin is None and end is None:
                 with self.database.connection() as connection:
-                    row = connection.execute(statement, parameters).first()
+                    row = statement.first(connection, parameters)
             else:
                 with self.database.transaction() as connection:
-                    row = connection.execute(statement, parameters).first()
+                    row = statement.first(connection, parameters)
                     if begin is not None and row is not None:
                         self.operations.insert(connection, begin)
                     if end is not None:
                         self.operations.delete(connection, end)
-        except IntegrityError as error:
+        except (IntegrityError, sqlite3.IntegrityError) as error:
             raise _taken(error) from error
         return None if row is None else _record(row)
 
@@ -180,38 +187,34 @@ class Store:
 
     def _all(self, query: sa.Select[Any]) -> list[Record]:
         with self.database.connection() as connection:
-            return [_record(row) for row in connection.execute(query)]
+            return [_record(row._asdict()) for row in connection.execute(query)]
 
 
 @lru_cache(maxsize=256)
-def _update(columns: tuple[str, ...], statuses: tuple[str, ...], due: bool) -> Any:
+def _update(columns: tuple[str, ...], statuses: tuple[str, ...], due: bool) -> Prepared:
     statement = sa.update(runtimes).where(runtimes.c.runtime_id == sa.bindparam("_id"))
     if statuses:
-        literals: list[sa.ColumnElement[str]] = [
-            sa.literal_column(f"'{RuntimeStatus(status).value}'") for status in statuses
-        ]
-        statement = statement.where(runtimes.c.status.in_(literals))
+        statement = statement.where(_is_one_of(statuses))
     if due:
         statement = statement.where(runtimes.c.expires_at <= sa.bindparam("_due"))
-    return statement.values({name: sa.bindparam(name) for name in columns}).returning(runtimes)
+    return Prepared(statement.values({name: sa.bindparam(name) for name in columns}).returning(runtimes))
 
 
 def _values(record: Record) -> dict[str, Any]:
     return {each.name: getattr(record, each.name) for each in dataclasses.fields(record)}
 
 
-def _record(row: sa.Row[Any]) -> Record:
-    values = row._asdict()
-    values["status"] = RuntimeStatus(values["status"])
-    return Record(**values)
+def _record(row: dict[str, Any]) -> Record:
+    row["status"] = RuntimeStatus(row["status"])
+    return Record(**row)
 
 
 def _json_key(key: str) -> str:
     return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _taken(error: IntegrityError) -> Exception:
-    text = str(error.orig)
+def _taken(error: IntegrityError | sqlite3.IntegrityError) -> Exception:
+    text = str(error)
     if "runtimes.session_id" in text:
         return SessionTaken()
     if "runtimes.name" in text:
