@@ -83,6 +83,9 @@ class Plan:
         kinds: the faults, each as likely as the others.
         rate: the share of requests that meet one.
         refusals: the share of connections that are refused.
+
+    Attributes:
+        requests: how many have been asked about.
     """
 
     def __init__(self, seed: int, kinds: Iterable[str], *, rate: float, refusals: float = 0.0) -> None:
@@ -90,6 +93,7 @@ class Plan:
         self._kinds = sorted(kinds)
         self._rate = rate
         self._refusals = refusals
+        self.requests = 0
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -104,6 +108,8 @@ class Plan:
 
     def request(self, request: Request) -> tuple[str | None, random.Random]:
         """The fault that the request meets, and where its details are drawn from."""
+        with self._lock:
+            self.requests += 1
         key = request.header("Idempotency-Key")
         rng = self._draw(f"{key} {request.header('X-Attempt')}" if key else "request")
         return (rng.choice(self._kinds) if rng.random() < self._rate else None), rng

@@ -54,12 +54,14 @@ class Life:
     Attributes:
         intended: the state that it shall be in.
         unsure: the pause or resume that failed, so that either state is right.
+        failed: the code of what ended it.
     """
 
     def __init__(self, name: str, rng: random.Random, client: RuntimeServerClient, tally: Tally) -> None:
         self.name = name
         self.intended = GONE
         self.unsure: str | None = None
+        self.failed: str | None = None
         self._rng = rng
         self._client = client
         self._tally = tally
@@ -72,7 +74,7 @@ class Life:
                 self._tally.operation()
                 status = self.act(self._client, action, f"{self.name}-{number}")
             except Problem as problem:
-                self._failed(action, problem)
+                self._fail(action, problem)
                 return
             self.intended, expected = LEADS_TO[action]
             assert status is expected, f"{self.name}-{number} {action}"
@@ -92,8 +94,9 @@ class Life:
             return call(self.runtime_id, idempotency_key=key).status
         return client.stop_runtime(self.runtime_id, timeout=1, remove=action == "remove", idempotency_key=key).status
 
-    def _failed(self, action: str, problem: Problem) -> None:
+    def _fail(self, action: str, problem: Problem) -> None:
         assert problem.code in TYPED, f"{self.name} {action}: {problem!r}"
+        self.failed = problem.code
         if action in ("pause", "resume"):
             self.unsure = action
         # A start that failed leaves nothing, and a stop that has begun is finished all the same.
@@ -117,7 +120,8 @@ def socket() -> Iterator[Path]:
 def test_the_way_to_the_engine_fails(
     site: Site, upstream: Path, socket: Path, tally: Tally, rng: random.Random, seed: int
 ) -> None:
-    proxy = Proxy(upstream, socket, Plan(seed, KINDS, rate=0.2, refusals=0.1), tally)
+    plan = Plan(seed, KINDS, rate=0.2, refusals=0.1)
+    proxy = Proxy(upstream, socket, plan, tally)
     proxy.faulty = False
     try:
         server = site.start(env={**ENV, "RUNTIME_SERVER_ENGINE": f"unix://{socket}"})
@@ -127,6 +131,8 @@ def test_the_way_to_the_engine_fails(
             with ThreadPoolExecutor(THREADS) as pool:
                 calls = {life.name: pool.submit(life.run) for life in lives}
             proxy.calm()
+            tally.figure("requests", str(plan.requests))
+            tally.figure("calls that failed", str(sum(life.failed is not None for life in lives)))
             failed = {name: call.exception() for name, call in calls.items() if call.exception()}
             assert not failed, f"seed {seed}: {failed}"
             _agree(site, client, lives)
@@ -135,6 +141,9 @@ def test_the_way_to_the_engine_fails(
                     life.act(client, life.unsure)
             tally.verify(site, client, {life.name: life.intended for life in lives}, within=WITHIN)
             _identical(site.docker, list(client.list_runtimes(status=["running", "paused", "stopped"])))
+        settled = site.states()
+        assert server.stop() == 0
+        assert site.states() == settled
     finally:
         site.end_servers()
         proxy.close()

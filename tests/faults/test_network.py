@@ -86,6 +86,7 @@ def test_two_hundred_operations_over_a_bad_network(
         ):
             calls = {name: pool.submit(live, client, name, life, tally) for name, life in lives.items()}
             failed = {name: call.exception() for name, call in calls.items() if call.exception()}
+            tally.figure("requests", str(plan.requests))
             proxy.calm()
             if not failed:
                 eventually(
@@ -97,3 +98,6 @@ def test_two_hundred_operations_over_a_bad_network(
         pytest.fail(f"seed {seed}: {failed}")
     with server.client() as direct:
         tally.verify(site, direct, {name: life[-1][1] for name, life in lives.items()})
+    settled = site.states()
+    assert server.stop() == 0
+    assert site.states() == settled
