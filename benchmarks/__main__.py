@@ -34,6 +34,9 @@ from benchmarks.sides import (
 SWITCHES = 10
 """Pauses and resumes of one container in a row, on each side in each round: they are short, and vary."""
 
+SETTLE = 0.05
+"""Seconds before each: asked sooner, Docker 20.10 may take a resumed container for a paused one, or the other way."""
+
 Times = dict[tuple[str, str], list[float]]
 """Milliseconds, or rates, by what was measured and on which side."""
 
@@ -60,8 +63,9 @@ def measure_actions(sides: Sequence[Side], rounds: int, clean: Callable[[], None
             times["start", side.name].append(spent)
             if not isinstance(side, CommandLine):
                 for _ in range(SWITCHES):
-                    times["pause", side.name].append(timed(lambda: side.pause(container))[1])  # noqa: B023
-                    times["resume", side.name].append(timed(lambda: side.resume(container))[1])  # noqa: B023
+                    for action, call in (("pause", side.pause), ("resume", side.resume)):
+                        time.sleep(SETTLE)
+                        times[action, side.name].append(timed(lambda: call(container))[1])  # noqa: B023
             clean()
     return times
 
