@@ -15,7 +15,7 @@ import structlog
 from runtime_server.engine.base import ContainerMissing, ContainerState, Engine, Listed
 from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
-from runtime_server.runtimes import starts, stops, views
+from runtime_server.runtimes import pulls, starts, stops, views
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
@@ -82,7 +82,10 @@ class Chores:
             self._busy.discard(runtime_id)
 
     def interrupted(self) -> None:
-        """Finish the starts and stops whose holders are gone."""
+        """Finish the starts and stops whose holders are gone; nobody may ever ask for such a pull again."""
+        for operation in self._store.operations.running(pulls.KIND):
+            if not self._holder.alive(operation):
+                self._store.operations.drop(operation.id, operation.holder)
         for operation in self._store.operations.running(starts.KIND, stops.KIND):
             if not self._holder.alive(operation):
                 self.submit(operation.key, lambda operation=operation: self._finish(operation))  # type: ignore[misc]
