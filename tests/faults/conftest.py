@@ -10,7 +10,6 @@ import pytest
 from docker import APIClient
 
 from runtime_server.client.client import RuntimeServerClient
-from runtime_server.engine.discovery import discover
 from tests.engine.conftest import docker_client, test_images
 from tests.faults.server import Server, Site
 from tests.faults.tally import Tally
@@ -63,12 +62,6 @@ def tally(request: pytest.FixtureRequest, seed: int) -> Iterator[Tally]:
     request.config.stash.setdefault(TALLIES, []).append(made)
     yield made
     assert (made.duplicates, made.leaks) == (0, 0)
-
-
-@pytest.fixture(scope="session")
-def engine_address() -> str:
-    """The engine's address as the service is told it."""
-    return discover().address
 
 
 @pytest.fixture

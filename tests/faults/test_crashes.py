@@ -23,6 +23,11 @@ ONCE = RetryPolicy(max_attempts=1)
 STUBBORN = {"command": ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"]}
 
 
+def one_record(client: RuntimeServerClient) -> bool:
+    """Whether there is a single record, those of ended and failed runtimes counted."""
+    return len(list(client.list_runtimes(status=list(RuntimeStatus)))) == 1
+
+
 @pytest.mark.parametrize("step", WITHOUT_PULL)
 def test_a_retry_is_answered_after_its_worker_was_killed(
     site: Site, client: RuntimeServerClient, tally: Tally, step: str
@@ -34,6 +39,7 @@ def test_a_retry_is_answered_after_its_worker_was_killed(
     assert site.killed()
     assert (started.status, started.created) == (RuntimeStatus.RUNNING, True)
     tally.verify(site, client, {"one": "running"})
+    assert one_record(client)
 
 
 @pytest.mark.parametrize("step", WITHOUT_PULL)
@@ -47,6 +53,7 @@ def test_a_start_is_finished_without_a_retry(
     tally.operation()
     assert site.killed()
     tally.verify(site, client, {"one": "running"})
+    assert one_record(client)
 
 
 @pytest.mark.parametrize("step", ["recorded", "created", "started"])
@@ -66,6 +73,7 @@ def test_the_whole_server_is_killed_in_mid_start(
     tally.operation()
     assert (again.status, again.created) == (RuntimeStatus.RUNNING, True)
     tally.verify(site, client, {"one": "running"})
+    assert one_record(client)
 
 
 @pytest.mark.parametrize("who", ["server", "workers"])
