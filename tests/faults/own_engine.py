@@ -132,6 +132,8 @@ class OwnEngine:
         """Send the engine a signal; ``SIGSTOP`` freezes it and ``SIGCONT`` lets it go on."""
         pid = (self._folder / "docker.pid").read_text().strip()
         subprocess.run([*self._enter(), "sh", "-c", f"kill -{int(number)} {pid}"], check=True)
+        if number is signal.SIGCONT and self._dockerd is not None:
+            self._dockerd.send_signal(number)  # nsenter has stopped with its child
 
     def kill(self, number: signal.Signals) -> None:
         """Send the engine a signal and wait until it is gone."""
@@ -153,6 +155,7 @@ class OwnEngine:
         if self._keeper.stdout is not None:
             self._keeper.stdout.close()
         if self._dockerd is not None:
+            self._dockerd.kill()  # nsenter, which may be stopped
             self._dockerd.wait(ANSWER)
         self._remove_cgroups()
         shutil.rmtree(self._folder, ignore_errors=True)
