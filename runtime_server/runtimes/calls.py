@@ -115,7 +115,7 @@ class Calls:
     def _look(self, claim: Operation) -> Operation | StoredAnswer | None:
         """The claim where it became ours, the answer where there is one, None where the first call still runs."""
         first = self._operations.find(KIND, claim.owner, claim.key)
-        if first is None or (first.expires_at or 0) < time.time():
+        if first is None or (first.done and (first.expires_at or 0) < time.time()):
             if first is not None:
                 self._operations.drop(first.id, first.holder)
             return claim if self._operations.claim(claim) else None

@@ -118,8 +118,14 @@ def runtime_lock(folder: Path, runtime_id: str, *, wait: float) -> Iterator[bool
 
     Yields:
         Whether it was got.
+
+    Raises:
+        StorageUnavailable: the lock file can't be made.
     """
-    descriptor = os.open(folder / runtime_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(folder / runtime_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageUnavailable("The state directory can't be written.", retry_after=2) from error
     try:
         yield _flock(descriptor, wait)
     finally:

@@ -110,6 +110,7 @@ class Launch:
                 self._fail(record, operation, InternalError("The start failed for an unforeseen reason."))
 
     def _run(self, record: Record, operation: Operation, login: RegistryLogin | None) -> None:
+        self._check(record, operation)  # it may have been queued for long
         request = StartRequest.model_validate(record.spec)
         spec = self.spec(record, request)
         reached("recorded", record.runtime_id)
@@ -196,20 +197,27 @@ class Launch:
             raise _Superseded
 
     def _give_up(self, record: Record, operation: Operation) -> None:
-        """Remove what was made where a stop came; where another has taken over, it is theirs."""
+        """Remove what was made where a stop came, which waits for that.
+
+        Where this closes or another has taken over, it is theirs: it may run by now, and even have ended again.
+        """
         with suppress(Problem):
             now = self._store.get(record.runtime_id)
             if now is not None and now.status is RuntimeStatus.STARTING:
                 return
-            self._remove(record)
-            self._store.operations.drop(operation.id, operation.holder)
+            if self._store.operations.held(operation.id, operation.holder):
+                self._remove(record)
+                self._store.operations.drop(operation.id, operation.holder)
 
     def _fail(self, record: Record, operation: Operation, problem: Problem) -> None:
         log.info("start failed", runtime_id=record.runtime_id, code=problem.code, detail=problem.detail)
+        with suppress(StorageUnavailable):
+            if not self._store.operations.held(operation.id, operation.holder):
+                return  # taken over: the container is another's to start
         self._remove(record)
         now = time.time()
         with suppress(StorageUnavailable):
-            self._store.change(
+            failed = self._store.change(
                 record.runtime_id,
                 only_from={RuntimeStatus.STARTING},
                 end=operation.id,
@@ -220,6 +228,8 @@ class Launch:
                 stopped_at=now,
                 seen_at=now,
             )
+            if failed is None:
+                self._store.operations.drop(operation.id, operation.holder)
 
     def _remove(self, record: Record) -> None:
         # Provisional: an engine that is away may still have it; the reconciler's sweep looks again.

@@ -84,10 +84,12 @@ _SEEN = {
 def seen(snapshot: Snapshot) -> S:
     """The runtime's state by what the engine says.
 
-    A process that ends by itself with status 0, or by a signal, is ``stopped``; one that fails (1 to 127, of which
-    126 and 127 are a command that can't be executed or found) or is ended for lack of memory is ``error``.
+    A process that ends by itself with status 0, or by a signal (128 and its number, up to 64), is ``stopped``; one
+    that fails (any other status, of which 126 and 127 are a command that can't be executed or found) or is ended for
+    lack of memory is ``error``.
     """
     if snapshot.state in _SEEN:
         return _SEEN[snapshot.state]
-    failed = snapshot.oom_killed or 0 < (snapshot.exit_code or 0) <= 127
-    return S.ERROR if failed else S.STOPPED
+    code = snapshot.exit_code or 0
+    failed = code != 0 and not 128 < code <= 128 + 64
+    return S.ERROR if failed or snapshot.oom_killed else S.STOPPED

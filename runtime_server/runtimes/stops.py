@@ -122,7 +122,7 @@ class Stops:
                 return self._finish(record, operation)
             except Problem:
                 with suppress(StorageUnavailable):
-                    self._store.operations.take_over(operation, "", 0.0)
+                    self._store.operations.release(operation)
                 raise
 
     def _finish(self, record: Record, operation: Operation) -> Record:
@@ -130,12 +130,21 @@ class Stops:
         self._await_launch(record)
         container = record.container_id or record.runtime_id
         snapshot = self._stopped(container, grace)
-        logs = self._removed(container, snapshot) if remove else None
+        logs = None if snapshot is None else last_lines(self._engine, container)
+        if remove and snapshot is not None:
+            self._remove(container)
         values = _outcome(record, snapshot, removed=remove or _lost(record, snapshot), logs=logs)
-        changed = self._store.change(
-            record.runtime_id, only_from={RuntimeStatus.STOPPING}, end=operation.id, **values
-        )
-        return changed or self._again(record)
+        try:
+            changed = self._store.change(
+                record.runtime_id, only_from={RuntimeStatus.STOPPING}, end=operation.id, **values
+            )
+            if changed is None:
+                self._store.operations.drop(operation.id, operation.holder)
+                return self._again(record)
+        except StorageUnavailable:
+            # It has stopped all the same; whoever takes the operation over writes it down.
+            return dataclasses.replace(record, **values)
+        return changed
 
     def _await_launch(self, record: Record) -> None:
         """Wait until a start in flight has noticed that it is no longer wanted."""
@@ -143,7 +152,8 @@ class Stops:
         def gone() -> bool | None:
             start = self._store.operations.find(starts.KIND, record.owner, record.runtime_id)
             if start is not None and not self._holder.alive(start):
-                self._store.operations.drop(start.id, start.holder)
+                with suppress(StorageUnavailable):
+                    self._store.operations.drop(start.id, start.holder)
                 return True
             return True if start is None else None
 
@@ -158,16 +168,9 @@ class Stops:
         except ContainerMissing:
             return None
 
-    def _removed(self, container: str, snapshot: Snapshot | None) -> str | None:
-        """Remove the container; the last lines of its output."""
-        if snapshot is None:
-            return None
-        logs = None
-        with suppress(ContainerMissing, EngineFailed):
-            logs = self._engine.logs(container)
+    def _remove(self, container: str) -> None:
         with suppress(ContainerMissing):
             self._engine.remove(container)
-        return logs
 
     def _join(self, record: Record, timeout: float) -> Record:
         """Wait for the stop in flight, or finish it where nobody works on it."""
@@ -200,8 +203,9 @@ class Stops:
         container = record.container_id or record.runtime_id
         snapshot = self._stopped(container, timeout)
         if remove or record.auto_remove:
-            self._removed(container, snapshot)
-        values = _outcome(record, snapshot, removed=remove or _lost(record, snapshot), logs=None)
+            self._remove(container)
+        gone = remove or record.auto_remove or _lost(record, snapshot)
+        values = _outcome(record, snapshot, removed=gone, logs=None)
         return dataclasses.replace(record, **values), True
 
     def _again(self, record: Record) -> Record:
@@ -209,6 +213,13 @@ class Stops:
         if now is None:
             raise RuntimeNotFound("No runtime has that id or alias.")
         return now
+
+
+def last_lines(engine: Engine, container: str) -> str | None:
+    """The last lines of the output, None where the engine doesn't tell."""
+    with suppress(ContainerMissing, EngineFailed):
+        return engine.logs(container)
+    return None
 
 
 def _nothing_to_do(record: Record, remove: bool) -> bool:

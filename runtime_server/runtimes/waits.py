@@ -68,14 +68,20 @@ def until(look: Callable[[], T | None], seconds: float) -> T | None:
         pause = min(pause * 1.4, 0.1)
 
 
-FINAL = (RuntimeStatus.STOPPED, RuntimeStatus.ERROR, RuntimeStatus.REMOVED)
-"""States that a runtime doesn't leave for a live one."""
+_S = RuntimeStatus
+_AFTER_RUNNING = frozenset({_S.RUNNING, _S.PAUSED, _S.STOPPING, _S.STOPPED, _S.ERROR, _S.REMOVED})
+REACHABLE: dict[RuntimeStatus, frozenset[RuntimeStatus]] = {
+    _S.STARTING: _AFTER_RUNNING,
+    _S.RUNNING: _AFTER_RUNNING,
+    _S.PAUSED: _AFTER_RUNNING,
+    _S.STOPPING: frozenset({_S.STOPPED, _S.REMOVED}),
+    _S.STOPPED: frozenset({_S.STOPPING, _S.REMOVED}),
+    _S.ERROR: frozenset({_S.STOPPING, _S.REMOVED}),
+    _S.REMOVED: frozenset(),
+}
+"""Where a runtime may still get to, if nobody starts its container behind the service's back."""
 
 
 def settled(record: Record, wanted: RuntimeStatus) -> bool:
     """Whether there is nothing left to wait for: it is so, or it never will be."""
-    if record.status is wanted:
-        return True
-    if wanted is RuntimeStatus.REMOVED:
-        return False
-    return record.status is RuntimeStatus.REMOVED or (record.status in FINAL and wanted not in FINAL)
+    return record.status is wanted or wanted not in REACHABLE[record.status]

@@ -39,7 +39,8 @@ _FINISH = Prepared(
 )
 _TAKE = Prepared(
     sa.update(operations)
-    .where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_from"), _columns.done.is_(False))
+    .where(_columns.id == sa.bindparam("_id"), _columns.done.is_(False))
+    .where(_columns.holder == sa.bindparam("_from"), _columns.lease_until == sa.bindparam("_lease"))
     .values(holder=sa.bindparam("holder"), lease_until=sa.bindparam("lease_until"))
 )
 
@@ -76,10 +77,25 @@ class Operations:
             return _FINISH.run(connection, values).rowcount == 1
 
     def take_over(self, operation: Operation, holder: str, lease_until: float) -> bool:
-        """Become the holder in place of the one that ``operation`` names; False where another was faster."""
-        values = {"_id": operation.id, "_from": operation.holder, "holder": holder, "lease_until": lease_until}
+        """Become the holder in place of the one that ``operation`` names.
+
+        False where another was faster, or its holder has renewed its lease.
+        """
+        values = {
+            "_id": operation.id,
+            "_from": operation.holder,
+            "_lease": operation.lease_until,
+            "holder": holder,
+            "lease_until": lease_until,
+        }
         with self._database.connection() as connection:
             return _TAKE.run(connection, values).rowcount == 1
+
+    def release(self, operation: Operation) -> None:
+        """Let go of it unfinished, so that anybody can take it over at once."""
+        query = sa.update(operations).where(_columns.id == operation.id, _columns.holder == operation.holder)
+        with self._database.connection() as connection:
+            connection.execute(query.values(holder="", lease_until=0.0))
 
     def drop(self, operation_id: str, holder: str | None = None) -> None:
         """Delete the row, only while ``holder`` holds it where that is given."""
@@ -111,10 +127,14 @@ class Operations:
             return [Operation(**row._asdict()) for row in connection.execute(query)]
 
     def expire(self, now: float | None = None) -> int:
-        """Delete what is done and past its time; returns how many."""
+        """Delete what is past its time and isn't worked on; returns how many."""
         moment = time.time() if now is None else now
         with self._database.connection() as connection:
-            return connection.execute(sa.delete(operations).where(_columns.expires_at < moment)).rowcount
+            return connection.execute(
+                sa.delete(operations).where(
+                    _columns.expires_at < moment, sa.or_(_columns.done, _columns.lease_until < moment)
+                )
+            ).rowcount
 
 
 def _values(operation: Operation) -> dict[str, Any]:

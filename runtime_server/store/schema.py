@@ -9,11 +9,17 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
-ALIAS_HELD = "name IS NOT NULL AND status NOT IN ('removed', 'error')"
-"""Which rows hold their alias: a failed start or a removed runtime gives it back."""
+ALIAS_HELD = (
+    "name IS NOT NULL AND status NOT IN ('removed', 'error') AND NOT (status = 'stopping' AND stopped_at IS NOT NULL)"
+)
+"""Which rows hold their alias: a failed start or a removed runtime gives it back, as does an ended one whose removal
+has begun (it is ``stopping`` again), since its alias may have gone to another by then."""
 
-SESSION_HELD = "session_id IS NOT NULL AND status IN ('starting', 'running', 'paused', 'stopping')"
-"""Which rows hold their session: the live ones."""
+SESSION_HELD = (
+    "session_id IS NOT NULL AND (status IN ('starting', 'running', 'paused')"
+    " OR (status = 'stopping' AND stopped_at IS NULL))"
+)
+"""Which rows hold their session: the live ones, until they have ended."""
 
 runtimes = sa.Table(
     "runtimes",

@@ -18,7 +18,7 @@ from runtime_server.models import RuntimeStatus
 from runtime_server.store.database import Database
 from runtime_server.store.operations import Operations
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
-from runtime_server.store.schema import history, runtimes
+from runtime_server.store.schema import ALIAS_HELD, SESSION_HELD, history, runtimes
 from runtime_server.store.statements import Prepared
 
 LIVE = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.PAUSED)
@@ -34,12 +34,12 @@ _BY_ID = Prepared(sa.select(runtimes).where(runtimes.c.runtime_id == sa.bindpara
 _BY_ALIAS = Prepared(
     sa.select(runtimes)
     .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.name == sa.bindparam("name"))
-    .order_by(_is_one_of(["removed", "error"]), runtimes.c.created_at.desc())
+    .order_by(sa.literal_column(f"({ALIAS_HELD})").desc(), runtimes.c.created_at.desc())
 )
 _BY_SESSION = Prepared(
     sa.select(runtimes)
     .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.session_id == sa.bindparam("session"))
-    .where(_is_one_of([*LIVE, RuntimeStatus.STOPPING]))
+    .where(sa.text(SESSION_HELD))
 )
 _INSERT = Prepared(sa.insert(runtimes))
 
@@ -102,7 +102,7 @@ class Store:
             only_from: statuses; empty: any.
             due_at: only if it expires by this moment.
             begin: an operation that starts with this change.
-            end: id of an operation that ends with this change, also where the row no longer fits.
+            end: id of an operation that ends with this change, if the row still fits.
             values: the columns.
 
         Returns:
@@ -125,7 +125,7 @@ class Store:
                     row = statement.first(connection, parameters)
                     if begin is not None and row is not None:
                         self.operations.insert(connection, begin)
-                    if end is not None:
+                    if end is not None and row is not None:
                         self.operations.delete(connection, end)
         except (IntegrityError, sqlite3.IntegrityError) as error:
             raise _taken(error) from error
@@ -146,8 +146,10 @@ class Store:
         if statuses:
             query = query.where(columns.status.in_([str(status) for status in statuses]))
         for key, value in labels.items():
-            found = sa.func.json_extract(columns.labels, f"$.{_json_key(key)}")
-            query = query.where(found.is_not(None) if value is None else found == value)
+            # A JSON path can't name every key: SQLite knows no escape for a quote in one.
+            label = sa.func.json_each(columns.labels).table_valued("key", "value")
+            found = sa.select(sa.literal(1)).select_from(label).where(label.c.key == key)
+            query = query.where((found if value is None else found.where(label.c.value == value)).exists())
         if after is not None:
             query = query.where(
                 sa.tuple_(columns.created_at, columns.runtime_id) < sa.tuple_(*map(sa.literal, after))
@@ -207,10 +209,6 @@ def _values(record: Record) -> dict[str, Any]:
 def _record(row: dict[str, Any]) -> Record:
     row["status"] = RuntimeStatus(row["status"])
     return Record(**row)
-
-
-def _json_key(key: str) -> str:
-    return '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _taken(error: IntegrityError | sqlite3.IntegrityError) -> Exception:

@@ -38,8 +38,14 @@ def upgrade() -> None:
         sa.Column("logs", sa.Text),
         sa.Column("seen_at", sa.Float, nullable=False),
     )
-    held = "name IS NOT NULL AND status NOT IN ('removed', 'error')"
-    live = "session_id IS NOT NULL AND status IN ('starting', 'running', 'paused', 'stopping')"
+    held = (
+        "name IS NOT NULL AND status NOT IN ('removed', 'error')"
+        " AND NOT (status = 'stopping' AND stopped_at IS NOT NULL)"
+    )
+    live = (
+        "session_id IS NOT NULL AND (status IN ('starting', 'running', 'paused')"
+        " OR (status = 'stopping' AND stopped_at IS NULL))"
+    )
     op.create_index("alias", "runtimes", ["owner", "name"], unique=True, sqlite_where=sa.text(held))
     op.create_index("session", "runtimes", ["owner", "session_id"], unique=True, sqlite_where=sa.text(live))
     op.create_index("page", "runtimes", ["owner", "created_at", "runtime_id"])
