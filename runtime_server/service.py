@@ -104,6 +104,7 @@ class Service:
             starts=self.starts,
             stops=self.stops,
             holder=self.holder,
+            locks=state.locks,
             retention=settings.retention,
         )
         self.reconciler = Reconciler(

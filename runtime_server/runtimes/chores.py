@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerMissing, ContainerState, Engine, Listed
 from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
@@ -37,33 +40,57 @@ class Chores:
         store: records.
         starts, stops: finish what was interrupted.
         holder: this process.
+        locks: the folder of runtimes' locks.
         retention: seconds that an ended runtime stays, where it has no time of its own.
     """
 
     def __init__(
-        self, *, engine: Engine, store: Store, starts: Starts, stops: Stops, holder: Holder, retention: float
+        self,
+        *,
+        engine: Engine,
+        store: Store,
+        starts: Starts,
+        stops: Stops,
+        holder: Holder,
+        locks: Path,
+        retention: float,
     ) -> None:
         self._engine = engine
         self._store = store
         self._starts = starts
         self._stops = stops
         self._holder = holder
+        self._locks = locks
         self._retention = retention
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="chore")
+        # Stops take their grace: what the engine tells must not queue behind them.
+        self._quick_pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="look")
         self._pool_closed = threading.Event()
-        self._busy: set[str] = set()
+        self._busy: dict[str, Callable[[], object] | None] = {}
         self._lock = threading.Lock()
 
-    def submit(self, runtime_id: str, work: Callable[[], object]) -> None:
-        """Do ``work`` for the runtime soon, unless something is being done for it already."""
+    def submit(self, runtime_id: str, work: Callable[[], object], *, quick: bool = False) -> None:
+        """Do ``work`` for the runtime soon, unless something is being done for it already.
+
+        Args:
+            runtime_id: whose.
+            work: what.
+            quick: it is a look at the engine: short, and due again after whatever is being done.
+        """
         with self._lock:
             if runtime_id in self._busy:
+                if quick:
+                    self._busy[runtime_id] = work
                 return
-            self._busy.add(runtime_id)
+            self._busy[runtime_id] = None
+        self._hand_on(self._quick_pool if quick else self._pool, runtime_id, work)
+
+    def _hand_on(self, pool: ThreadPoolExecutor, runtime_id: str, work: Callable[[], object]) -> None:
         try:
-            self._pool.submit(self._do, runtime_id, work)
+            pool.submit(self._do, runtime_id, work)
         except RuntimeError:  # closed meanwhile
-            self._free(runtime_id)
+            with self._lock:
+                self._busy.pop(runtime_id, None)
 
     def _do(self, runtime_id: str, work: Callable[[], object]) -> None:
         try:
@@ -79,7 +106,11 @@ class Chores:
 
     def _free(self, runtime_id: str) -> None:
         with self._lock:
-            self._busy.discard(runtime_id)
+            again = self._busy.pop(runtime_id, None)
+            if again is not None:
+                self._busy[runtime_id] = None
+        if again is not None:
+            self._hand_on(self._quick_pool, runtime_id, again)
 
     def interrupted(self) -> None:
         """Finish the starts and stops whose holders are gone; nobody may ever ask for such a pull again."""
@@ -123,7 +154,8 @@ class Chores:
             automatic = record.auto_remove and record.container_id is not None
             if automatic or (record.stopped_at or record.created_at) + kept < now:
                 self.submit(record.runtime_id, lambda record=record: self.remove_now(record))  # type: ignore[misc]
-        self._store.forget(now - self._retention)
+        for runtime_id in self._store.forget(now - self._retention):
+            (self._locks / runtime_id).unlink(missing_ok=True)
         self._store.operations.expire(now)
 
     def remove_now(self, record: Record) -> None:
@@ -140,15 +172,30 @@ class Chores:
                 self.submit(runtime_id, lambda: self._clear(listed))
             else:
                 self.submit(runtime_id, lambda: self._adopt(listed))
-        elif record.status is RuntimeStatus.REMOVED or (
-            record.status is RuntimeStatus.ERROR and record.container_id is None
-        ):
+        elif without_container(record):
             self.submit(runtime_id, lambda: self._clear(listed))
 
     def _clear(self, listed: Listed) -> None:
-        log.info("removing a left-over container", container_id=listed.container_id, name=listed.name)
-        with suppress(ContainerMissing):
-            self._engine.remove(listed.container_id)
+        """Remove a left-over container, which a start sent again would find and take for its own meanwhile."""
+        runtime_id, owner = listed.labels.get(tags.RUNTIME_ID, listed.name), listed.labels.get(tags.OWNER, "")
+        claim = Operation(
+            id=uuid.uuid4().hex,
+            kind=starts.KIND,
+            owner=owner,
+            key=runtime_id,
+            holder=self._holder.id,
+            lease_until=self._holder.lease(),
+        )
+        if not self._store.operations.claim(claim):
+            return
+        try:
+            record = self._store.get(runtime_id)
+            if record is None or without_container(record):
+                log.info("removing a left-over container", container_id=listed.container_id, name=listed.name)
+                with self._holder.working(claim), suppress(ContainerMissing):
+                    self._engine.remove(listed.container_id)
+        finally:
+            self._store.operations.drop(claim.id)
 
     def _adopt(self, listed: Listed) -> None:
         try:
@@ -177,3 +224,9 @@ class Chores:
         """Finish what is being done."""
         self._pool_closed.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._quick_pool.shutdown(wait=True, cancel_futures=True)
+
+
+def without_container(record: Record) -> bool:
+    """Whether the record stands for no container, nor will: whatever has its name is left over."""
+    return record.status is RuntimeStatus.REMOVED or (record.status in stops.ENDED and record.container_id is None)

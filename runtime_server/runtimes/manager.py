@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from runtime_server._version import __version__
@@ -98,7 +99,7 @@ class RuntimeManager:
         request = request.model_copy(update={"wait": min(request.wait, self._max_wait)})
         for _ in range(10):
             if request.session_id and (live := self._store.by_session(caller.owner, request.session_id)):
-                joined = self._join(caller, live, request)
+                joined = self._join(caller, live, request, created=self._starts.began(caller, key, live))
                 if joined is not None:
                     return joined
             try:
@@ -109,8 +110,12 @@ class RuntimeManager:
             return StartResponse(**views.wire(record), created=True, warnings=[])
         raise RuntimeBusy("The session's runtime changes too quickly.", retry_after=1)
 
-    def _join(self, caller: Caller, live: Record, request: StartRequest) -> StartResponse | None:
-        """The session's live runtime, running if it can be; None once it has ended."""
+    def _join(self, caller: Caller, live: Record, request: StartRequest, *, created: bool) -> StartResponse | None:
+        """The session's live runtime, running if it can be; None once it has ended.
+
+        ``created``: this same call began it, in an attempt whose answer was lost.
+        """
+        live = self._current(live)
         if live.status is RuntimeStatus.STOPPING:
             ended = self._lane.until(lambda: self._has_left(live, RuntimeStatus.STOPPING), request.wait)
             if ended is None:
@@ -124,7 +129,7 @@ class RuntimeManager:
         record = self._starts.await_start(live.runtime_id, request.wait)
         if record.status not in LIVE:
             return None
-        return StartResponse(**views.wire(record), created=False, warnings=_differences(record, request))
+        return StartResponse(**views.wire(record), created=created, warnings=_differences(record, request))
 
     def _has_left(self, record: Record, status: RuntimeStatus) -> bool | None:
         now = self._store.get(record.runtime_id)
@@ -254,12 +259,7 @@ class RuntimeManager:
 
     def _current(self, record: Record) -> Record:
         """The record, after a look at the engine where the store can't be trusted to be up to date."""
-        if self._liveness.live():
-            return record
-        try:
-            return self._sync.sync(record)
-        except (EngineUnreachable, EngineTimeout, StorageUnavailable):
-            return record
+        return self._all_current([record])[0]
 
     def list(
         self,
@@ -288,10 +288,19 @@ class RuntimeManager:
         found = self._store.page(caller.owner, statuses=shown, labels=labels or {}, after=after, limit=limit + 1)
         more = len(found) > limit
         found = found[:limit]
-        return RuntimePage(
-            runtimes=[views.runtime(self._current(record)) for record in found],
-            next_cursor=cursors.encode(found[-1]) if more else None,
-        )
+        next_cursor = cursors.encode(found[-1]) if more else None
+        current = [record for record in self._all_current(found) if record.status in shown]
+        return RuntimePage(runtimes=[views.runtime(record) for record in current], next_cursor=next_cursor)
+
+    def _all_current(self, records: Sequence[Record]) -> Sequence[Record]:
+        """As ``_current``, asking an engine that fails no more than once: each question may take its timeout."""
+        if self._liveness.live():
+            return records
+        current = list(records)
+        with suppress(EngineFailed, EngineUnreachable, EngineTimeout, StorageUnavailable):
+            for index, record in enumerate(records):
+                current[index] = self._sync.sync(record)
+        return current
 
     def readiness(self) -> Readiness:
         """Whether the engine and the store answer."""

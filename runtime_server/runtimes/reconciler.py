@@ -19,9 +19,9 @@ import structlog
 
 from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerState, Engine, EngineEvent, EventStream, Listed
-from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem
+from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
-from runtime_server.runtimes.chores import Chores
+from runtime_server.runtimes.chores import Chores, without_container
 from runtime_server.runtimes.sync import ENDED, SETTLED, Liveness, Sync
 from runtime_server.store.records import Record
 from runtime_server.store.store import Store
@@ -40,6 +40,7 @@ AWAY = 0.5
 """Seconds between two tries to reach an engine that is away."""
 
 _STATUS = {"pause": RuntimeStatus.PAUSED, "unpause": RuntimeStatus.RUNNING, "start": RuntimeStatus.RUNNING}
+_ENDS = ("die", "oom", "stop", "destroy")
 _SEEN = {
     ContainerState.RUNNING: RuntimeStatus.RUNNING,
     ContainerState.RESTARTING: RuntimeStatus.RUNNING,
@@ -170,7 +171,8 @@ class Reconciler:
                 self._tick()
             if now - tidied >= TIDY:
                 tidied = now
-                self._chores.tidy(time.time())
+                with suppress(StorageUnavailable):  # a full disk isn't a gap in what the engine tells
+                    self._chores.tidy(time.time())
             if now - swept >= self._sweep_interval:
                 swept = now
                 self.sweep()
@@ -188,15 +190,20 @@ class Reconciler:
     def _handle(self, event: EngineEvent) -> None:
         """Write what an event says. What an action of ours has written already costs one read."""
         record = self._store.get(event.runtime_id)
-        if record is None or record.status not in SETTLED or event.at <= record.seen_at:
+        if record is None or record.status not in SETTLED or event.container_id != record.container_id:
             return
-        if event.action in _STATUS and _STATUS[event.action] is record.status:
-            return
-        if event.action in _STATUS or event.action in ("die", "oom", "stop", "destroy"):
+        # An end is looked at whenever it came: one that overtook a resume's answer is older than its record.
+        ended = event.action in _ENDS or event.exit_code is not None
+        seen = _STATUS.get(event.action, record.status)
+        if (
+            (ended and record.status not in ENDED)
+            or event.action == "destroy"
+            or (seen is not record.status and event.at > record.seen_at)
+        ):
             self._look(record, event.exit_code)
 
     def _look(self, record: Record, exit_code: int | None) -> None:
-        self._chores.submit(record.runtime_id, lambda: self._sync_and_tidy(record.runtime_id, exit_code))
+        self._chores.submit(record.runtime_id, lambda: self._sync_and_tidy(record.runtime_id, exit_code), quick=True)
 
     def _sync_and_tidy(self, runtime_id: str, exit_code: int | None) -> None:
         record = self._store.get(runtime_id)
@@ -218,7 +225,7 @@ class Reconciler:
         records = {record.runtime_id: record for record in self._store.present()}
         for runtime_id, container in listed.items():
             record = records.get(runtime_id)
-            if record is None or (record.status is RuntimeStatus.ERROR and record.container_id is None):
+            if record is None or without_container(record):
                 self._chores.unlisted(container, runtime_id)
             elif record.status in SETTLED and _differs(record, container):
                 self._look(record, None)
@@ -238,10 +245,11 @@ def _batch(events: queue.SimpleQueue[EngineEvent | None]) -> tuple[list[EngineEv
         event = events.get(timeout=TICK / 2)
         time.sleep(SETTLE)
         while event is not None:
-            before = latest.get(event.runtime_id)
-            if event.exit_code is None and before is not None:
-                event = dataclasses.replace(event, exit_code=before.exit_code)
-            latest[event.runtime_id] = event
+            if event.action in _STATUS or event.action in _ENDS:
+                before = latest.get(event.runtime_id)
+                if event.exit_code is None and before is not None:
+                    event = dataclasses.replace(event, exit_code=before.exit_code)
+                latest[event.runtime_id] = event
             event = events.get_nowait()
     except queue.Empty:
         return list(latest.values()), False

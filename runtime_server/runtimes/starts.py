@@ -7,7 +7,7 @@ import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,10 @@ class Starts:
         record, operation = self._new(caller, request, runtime_id)
         self._launch.spec(record, request)  # refuse what policy forbids before anything is written
         begun = self._begin(record, operation)
-        if begun:
+        if begun is not None:
             auth = request.registry_auth
             login = RegistryLogin(auth.username, auth.password) if auth else None
-            self.submit(record, operation, login)
+            self.submit(begun, operation, login)
         return self.await_start(runtime_id, request.wait)
 
     def _new(self, caller: Caller, request: StartRequest, runtime_id: str) -> tuple[Record, Operation]:
@@ -109,9 +109,10 @@ class Starts:
             payload={HAD_LOGIN: had_login},
         )
 
-    def _begin(self, record: Record, operation: Operation) -> bool:
-        """Record the start; False where it was recorded before."""
-        self._refuse_while_draining()
+    def _begin(self, record: Record, operation: Operation) -> Record | None:
+        """Record the start; None where it was recorded before and needs nothing more."""
+        if self._draining.exists() and self._store.get(record.runtime_id) is None:
+            raise ServerDraining("The server is draining: it accepts no new starts.", retry_after=5)
         for _ in range(3):
             try:
                 self._store.add(record, operation)
@@ -120,12 +121,8 @@ class Starts:
             except IdTaken:
                 return self._again(record, operation)
             else:
-                return True
+                return record
         raise RuntimeBusy("The alias changes hands just now.", retry_after=1)
-
-    def _refuse_while_draining(self) -> None:
-        if self._draining.exists():
-            raise ServerDraining("The server is draining: it accepts no new starts.", retry_after=5)
 
     def _free_alias(self, record: Record) -> None:
         """Take the alias from a stopped runtime of the same session, which this start replaces."""
@@ -138,15 +135,15 @@ class Starts:
             return
         raise NameConflict(f"Another runtime is named {record.name}.", name=record.name, runtime_id=other.runtime_id)
 
-    def _again(self, record: Record, operation: Operation) -> bool:
+    def _again(self, record: Record, operation: Operation) -> Record | None:
         """A retry under the same id: begun anew only where the first attempt failed in a way that may pass."""
         first = self._store.get(record.runtime_id)
         if first is None or first.status is not RuntimeStatus.ERROR or not first.error:
-            return False
+            return None
         if not views.raised(first.error).retryable:
-            return False
-        with suppress(IdTaken):
-            changed = self._store.change(
+            return None
+        try:
+            return self._store.change(
                 record.runtime_id,
                 only_from={RuntimeStatus.ERROR},
                 begin=operation,
@@ -160,14 +157,32 @@ class Starts:
                 expires_at=record.expires_at,
                 seen_at=time.time(),
             )
-            return changed is not None
-        return False
+        except IdTaken:
+            return None
+        except AliasTaken:
+            self._free_alias(first)
+            raise RuntimeBusy("The alias changes hands just now.", retry_after=1) from None
+
+    def began(self, caller: Caller, key: str | None, record: Record) -> bool:
+        """Whether the record is of the start that the caller sent with that key."""
+        return key is not None and record.runtime_id == ids.derived(self._instance, caller.owner, key)
 
     def submit(self, record: Record, operation: Operation, login: RegistryLogin | None = None) -> None:
-        """Run the launch behind the request."""
-        future = self._pool.submit(self._launch.run, record, operation, login)
+        """Run the launch behind the request, its lease kept up from now on: it may be queued for long."""
+        work = ExitStack()
+        work.enter_context(self._holder.working(operation))
+        try:
+            future = self._pool.submit(self._launch.run, record, operation, login)
+        except RuntimeError:  # closed meanwhile: another worker takes it over
+            work.close()
+            return
         self._futures[record.runtime_id] = future
-        future.add_done_callback(lambda _: self._futures.pop(record.runtime_id, None))
+
+        def done(_: Future[None]) -> None:
+            work.close()
+            self._futures.pop(record.runtime_id, None)
+
+        future.add_done_callback(done)
 
     def await_start(self, runtime_id: str, wait: float) -> Record:
         """The runtime as soon as it no longer is ``starting``, at the latest after ``wait`` seconds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from runtime_server.engine.base import ContainerMissing, Engine
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import views
 from runtime_server.runtimes.holders import runtime_lock
-from runtime_server.store.records import Record
+from runtime_server.runtimes.stops import last_lines
+from runtime_server.store.records import AliasTaken, Record, SessionTaken
 from runtime_server.store.store import Store
 
 FRESH = 3.0
@@ -19,6 +21,7 @@ FRESH = 3.0
 SETTLED = (RuntimeStatus.RUNNING, RuntimeStatus.PAUSED, RuntimeStatus.STOPPED, RuntimeStatus.ERROR)
 """States that the engine can contradict; the others belong to an operation, or are over."""
 ENDED = (RuntimeStatus.STOPPED, RuntimeStatus.ERROR)
+_NAMELESS = {"name": None, "session_id": None}
 
 
 class Liveness:
@@ -39,7 +42,11 @@ class Liveness:
             return False
 
     def touch(self) -> None:
-        """Beat."""
+        """Beat. On a full disk the file may not come to be: reads then go to the engine."""
+        with suppress(OSError):
+            self._touch()
+
+    def _touch(self) -> None:
         descriptor = os.open(self._beat, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.utime(descriptor)
@@ -81,7 +88,8 @@ class Sync:
         with runtime_lock(self._locks, record.runtime_id, wait=wait) as got:
             if not got:
                 return record
-            return self.locked(record, exit_code=exit_code)
+            record = self._store.get(record.runtime_id) or record
+            return self.locked(record, exit_code=exit_code) if record.status in SETTLED else record
 
     def locked(self, record: Record, *, exit_code: int | None = None) -> Record:
         """As ``sync``, for a caller that holds the runtime's lock."""
@@ -95,7 +103,18 @@ class Sync:
             return record  # how it ended is known, and whether a caller ended it
         if all(getattr(record, name) == value for name, value in values.items() if name != "seen_at"):
             return record
-        return self._store.change(record.runtime_id, only_from={record.status}, **values) or record
+        if values["status"] in ENDED:
+            values["logs"] = last_lines(self._engine, snapshot.container_id)
+        return self._write(record, values)
+
+    def _write(self, record: Record, values: dict[str, Any]) -> Record:
+        """Write what was seen. One that came back to life does without what another holds by now."""
+        shrinking: tuple[dict[str, Any], ...] = ({}, {"name": None}, {"session_id": None}, {**_NAMELESS})
+        for less in shrinking:
+            with suppress(AliasTaken, SessionTaken):
+                changed = self._store.change(record.runtime_id, only_from={record.status}, **values, **less)
+                return changed or self._store.get(record.runtime_id) or record
+        return record
 
     def _vanished(self, record: Record, exit_code: int | None) -> Record:
         now = time.time()
@@ -109,4 +128,4 @@ class Sync:
         }
         if record.exit is None and exit_code is not None:
             values["exit"] = views.exit_of(exit_code)
-        return self._store.change(record.runtime_id, only_from={record.status}, **values) or record
+        return self._write(record, values)
