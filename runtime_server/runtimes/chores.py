@@ -203,6 +203,8 @@ class Chores:
         except ContainerMissing:
             return
         record = views.adopted(snapshot, time.time())
+        if record.status in stops.ENDED:
+            record = dataclasses.replace(record, logs=stops.last_lines(self._engine, listed.container_id))
         log.info("adopting a container", runtime_id=record.runtime_id, status=str(record.status))
         # An alias goes over from an ended runtime to its successor, which a label can't follow.
         shrinking: tuple[dict[str, Any], ...] = ({}, {"name": None}, {"name": None, "session_id": None})
