@@ -74,7 +74,7 @@ class Holder:
 
     def alive(self, operation: Operation) -> bool:
         """Whether the operation's holder lives and its lease runs."""
-        if operation.lease_until < time.time():
+        if not operation.holder or operation.lease_until < time.time():
             return False
         return operation.holder == self._id or self._locked(operation.holder)
 

@@ -117,6 +117,9 @@ class Starts:
             try:
                 self._store.add(record, operation)
             except AliasTaken:
+                # SQLite names one broken rule of several: the alias may be held by this start's own record.
+                if self._store.get(record.runtime_id) is not None:
+                    return self._again(record, operation)
                 self._free_alias(record)
             except IdTaken:
                 return self._again(record, operation)
