@@ -1,4 +1,4 @@
-"""Each error of a start that can be provoked on a real engine, through HTTP and the client; nothing is left of any."""
+"""Each error of a start that a real engine can be brought to, through HTTP and client; nothing is left of any."""
 
 from __future__ import annotations
 
