@@ -32,7 +32,7 @@ JOB = "job"
 """The label by which tests tell their starts apart, whatever ids the server gives them."""
 
 
-def eventually(look: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+def eventually(look: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
     """The first true value of ``look``."""
     ends = time.monotonic() + seconds
     while not (found := look()):
@@ -67,6 +67,11 @@ def job(name: str, /, **fields: Any) -> dict[str, Any]:
 class Server:
     """One gunicorn master with its workers. Made by ``Site.start``."""
 
+    command: tuple[str, ...] = (
+        *(sys.executable, "-m", "gunicorn"),
+        *("-c", "python:runtime_server.gunicorn_conf", "tests.faults.app:app"),
+    )
+
     def __init__(self, site: Site, environment: Mapping[str, str], port: int) -> None:
         self.site = site
         self.port = port
@@ -99,10 +104,7 @@ class Server:
         assert self._process is None
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "gunicorn"),
-                    *("-c", "python:runtime_server.gunicorn_conf", "tests.faults.app:app"),
-                ],
+                self.command,
                 cwd=ROOT,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
