@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from runtime_server.models import MIN_MEMORY, parse_size
 from runtime_server.paths import default_state_dir, default_volume_root
 
 PREFIX = "RUNTIME_SERVER_"
@@ -81,6 +83,22 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("default_memory")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        if 0 < parse_size(value) < MIN_MEMORY:
+            raise ValueError("must be 0, or at least 6m")
+        return value
+
+    @field_validator("publish_host")
+    @classmethod
+    def _ip_address(cls, value: str) -> str:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError("must be an IP address") from None
+        return value
+
     @property
     def slow_lane(self) -> int:
         """How many threads of a worker may wait at once, always fewer than all."""
@@ -92,7 +110,8 @@ def explain(error: ValidationError) -> list[str]:
     sentences = []
     for each in error.errors(include_url=False, include_context=False, include_input=False):
         name = PREFIX + str(each["loc"][0]).upper().removeprefix(PREFIX) if each["loc"] else f"{PREFIX}*"
-        sentences.append(f"{name}: {each['msg'][:1].lower()}{each['msg'][1:]}.")
+        said = each["msg"].removeprefix("Value error, ")
+        sentences.append(f"{name}: {said[:1].lower()}{said[1:]}.")
     return sentences
 
 

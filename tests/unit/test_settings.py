@@ -60,7 +60,16 @@ def test_some_threads_are_never_in_the_slow_lane(threads: int, slow: int, lane: 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "66000"), ("PORT", "http"), ("WORKERS", "0"), ("AUTH", "maybe"), ("LOG_FORMAT", "xml")],
+    [
+        ("PORT", "66000"),
+        ("PORT", "http"),
+        ("WORKERS", "0"),
+        ("AUTH", "maybe"),
+        ("LOG_FORMAT", "xml"),
+        ("DEFAULT_MEMORY", "lots"),
+        ("DEFAULT_MEMORY", "1k"),
+        ("PUBLISH_HOST", "localhost"),
+    ],
 )
 def test_a_wrong_setting_is_named_in_one_sentence_without_its_value(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
