@@ -114,6 +114,18 @@ def serve(settings: Settings) -> None:
     Server().run()
 
 
+def _where(settings: Settings) -> str:
+    """Which engine was asked, and what names another."""
+    from runtime_server.engine.discovery import discover
+    from runtime_server.errors import EngineUnreachable
+
+    another = "RUNTIME_SERVER_ENGINE or DOCKER_HOST names another."
+    try:
+        return f" Tried {discover(settings.engine).address}; {another}"
+    except EngineUnreachable:
+        return f" {another}"
+
+
 def check_config(settings: Settings) -> bool:
     """Tell whether the service could run: settings, keys, engine. Writes nothing and listens nowhere."""
     check_keys(settings)
@@ -126,7 +138,7 @@ def check_config(settings: Settings) -> bool:
     try:
         version = engine.version()
     except Problem as problem:
-        click.echo(f"Engine: {problem.detail}", err=True)
+        click.echo(f"Engine: {problem.detail}{_where(settings)}", err=True)
         return False
     finally:
         engine.close()

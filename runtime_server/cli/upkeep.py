@@ -47,17 +47,18 @@ def drain(state_dir: Path | None, timeout: float, off: bool) -> None:
     click.echo("Nothing is in progress. `runtime-server drain --off` accepts starts again.")
 
 
-@click.command()
+@click.command(short_help="Remove all of this instance, after asking.")
 @state_dir
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def purge(state_dir: Path | None, yes: bool) -> None:
-    """Remove every container, network and record that belongs to this instance, after asking.
+    """Remove every container that belongs to this instance, and mark its records removed, after asking.
 
-    Nothing that belongs to anybody else on the same engine is touched.
+    Records stay readable until the retention ends. Nothing that belongs to anybody else on the same engine is
+    touched.
     """
     settings = _settings(state_dir)
     if not yes:
-        click.confirm(f"Remove every runtime and record of the instance in {settings.state_dir}?", abort=True)
+        click.confirm(f"Remove every runtime of the instance in {settings.state_dir}?", abort=True)
     from runtime_server import upkeep
 
     try:

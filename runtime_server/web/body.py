@@ -156,7 +156,7 @@ def _read_bytes(req: ApiRequest) -> bytes:
     limit = req.context.settings.max_body_bytes
     length = req.content_length
     if length is not None and length > limit:
-        raise BodyTooLarge(f"The body may have {limit} bytes.", limit=limit)
+        raise BodyTooLarge(f"The body may have at most {limit} bytes.", limit=limit)
     encoding = req.get_header("Content-Encoding")
     if encoding and encoding.strip().lower() != "identity":
         raise UnsupportedMediaType("Send the body without a Content-Encoding.")
@@ -171,7 +171,7 @@ def _read_bytes(req: ApiRequest) -> bytes:
     if length is not None and len(raw) < length:
         raise BadRequest("The body ended early.")
     if len(raw) > limit:
-        raise BodyTooLarge(f"The body may have {limit} bytes.", limit=limit)
+        raise BodyTooLarge(f"The body may have at most {limit} bytes.", limit=limit)
     return raw
 
 
