@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AwareDatetime,
@@ -370,8 +370,3 @@ class ProblemBody(Answer):
 def utc(seconds: float | None) -> datetime | None:
     """An aware datetime of Unix ``seconds``."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def dump(model: BaseModel) -> dict[str, Any]:
-    """The model as JSON values."""
-    return model.model_dump(mode="json")
