@@ -26,4 +26,4 @@ def decode(cursor: str) -> tuple[float, str]:
         return float(created_at), str(runtime_id)
     except (ValueError, TypeError, UnicodeEncodeError, binascii.Error, RecursionError, OverflowError):
         wrong = [{"loc": ["cursor"], "msg": "is not a cursor of this server", "type": "value_error"}]
-        raise ValidationFailed("The request is not valid.", errors=wrong) from None
+        raise ValidationFailed("cursor: is not a cursor of this server.", errors=wrong) from None

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 from docker import APIClient
 
 from runtime_server import errors
 from runtime_server.models import RuntimeStatus
+from runtime_server.testing import WsgiAdapter
+from tests.engine.images import BUSYBOX
 from tests.engine.served import Served, serve
 
 
@@ -51,6 +54,25 @@ def test_one_alias_has_one_winner(served: Served) -> None:
     assert len(outcomes) == 1
     assert len(served.containers()) == 1
     served.client.remove_runtime("the-one")
+
+
+def test_one_key_has_one_container(served: Served) -> None:
+    body = {"image": BUSYBOX, "command": ["/bin/sleep", "1000"], "network": "none", "wait": 120}
+    headers = {"X-API-Key": "key-of-me", "Idempotency-Key": "the-same-for-all"}
+
+    def start(_: int) -> tuple[int, str]:
+        with requests.Session() as session:
+            session.mount("http://", WsgiAdapter(served.service.app))
+            response = session.post("http://testserver/start", json=body, headers=headers)
+            return response.status_code, response.json()["runtime_id"]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(start, range(8)))
+
+    ((status, runtime_id),) = answers
+    assert status == 201
+    assert len(served.containers()) == 1
+    served.client.remove_runtime(runtime_id)
 
 
 def test_pauses_and_resumes_of_one_runtime_agree_with_the_engine(served: Served) -> None:
