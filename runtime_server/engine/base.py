@@ -96,7 +96,7 @@ class RuntimeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A container as it was at one moment. Times are Unix seconds."""
+    """A container as it was at one moment. Times are Unix seconds; limits of None are none."""
 
     container_id: str
     name: str
@@ -112,6 +112,8 @@ class Snapshot:
     started_at: float | None = None
     finished_at: float | None = None
     restart_count: int = 0
+    cpus: float | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

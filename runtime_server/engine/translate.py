@@ -142,7 +142,7 @@ def _gpus(gpus: str | int | None) -> list[dict[str, Any]]:
 
 def snapshot(attrs: JSON) -> Snapshot:
     """A container from ``GET /containers/{id}/json``."""
-    state, config = attrs["State"], attrs.get("Config") or {}
+    state, config, host = attrs["State"], attrs.get("Config") or {}, attrs.get("HostConfig") or {}
     status = container_state(state.get("Status") or "")
     return Snapshot(
         container_id=attrs["Id"],
@@ -159,6 +159,8 @@ def snapshot(attrs: JSON) -> Snapshot:
         started_at=unix_time(state.get("StartedAt")),
         finished_at=unix_time(state.get("FinishedAt")),
         restart_count=attrs.get("RestartCount") or 0,
+        cpus=(host.get("NanoCpus") or 0) / 1_000_000_000 or None,
+        memory=host.get("Memory") or None,
     )
 
 

@@ -136,6 +136,8 @@ def adopted(snapshot: Snapshot, at: float) -> Record:
         auto_remove=labels.get(tags.AUTO_REMOVE) == "true",
         labels={key: value for key, value in labels.items() if not key.startswith(RESERVED_PREFIX)},
         session_api_key=key if labels.get(tags.SESSION_ID) else None,
+        cpus=snapshot.cpus,
+        memory=snapshot.memory,
         **facts(snapshot, at),
     )
 
