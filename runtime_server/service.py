@@ -58,7 +58,7 @@ class Service:
             ttl=settings.idempotency_ttl,
             wait=settings.idempotency_wait,
         )
-        keys = KeyRing.from_settings(settings, state.generated_key)
+        keys = KeyRing.from_settings(settings, state.key_file)
         self.app = create_api(settings, self.manager, calls, keys)
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from runtime_server.paths import default_state_dir, default_volume_root
+from runtime_server.paths import KEYS_FILE, default_state_dir, default_volume_root
 
 PREFIX = "RUNTIME_SERVER_"
 
@@ -35,7 +35,10 @@ class Settings(BaseSettings):
     graceful_timeout: int = Field(60, ge=1, description="Seconds that requests in flight get at SIGTERM.")
 
     auth: Literal["on", "off"] = Field("on", description="Whether callers need an API key.")
-    api_keys: str = Field("", repr=False, description="`name:key,…`; the name is the owner.")
+    api_keys: str = Field(
+        "", repr=False, description="`name:key,…`; the name is the owner, `name+admin:key` an admin's."
+    )
+    keys_file: Path | None = Field(None, description="Hashed API keys; none: `keys.json` in the state directory.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body in bytes.")
     unknown_fields: Literal["forbid", "ignore"] = Field(
         "forbid", description="Unknown JSON fields: 422 or a warning."
@@ -80,6 +83,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @property
+    def keys_path(self) -> Path:
+        """Where hashed API keys lie."""
+        return (self.keys_file or self.state_dir / KEYS_FILE).expanduser().absolute()
 
     @property
     def slow_lane(self) -> int:

@@ -6,11 +6,12 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime_server.paths import API_KEY_FILE
+from runtime_server.keys import KeyFile, KeyFileBroken
+from runtime_server.paths import API_KEY_FILE, NotPrivate, check_private
 from runtime_server.settings import Settings
 from runtime_server.store.migrate import migrate
 
@@ -22,12 +23,12 @@ class State:
     Attributes:
         directory: the state directory, mode 0700.
         instance: this instance's id, stamped on every container.
-        generated_key: the API key from the file; None where keys are configured or authentication is off.
+        key_file: where a generated API key lies; None where keys are configured or authentication is off.
     """
 
     directory: Path
     instance: str
-    generated_key: str | None
+    key_file: Path | None
 
     @property
     def database(self) -> Path:
@@ -72,10 +73,19 @@ def locate(settings: Settings) -> State:
         for folder in ("holders", "locks"):
             (directory / folder).mkdir(mode=0o700, exist_ok=True)
         instance = _once(directory / "instance", lambda: secrets.token_hex(8))
-        key = None
+        key_file = None
         if settings.auth == "on" and not settings.api_keys:
-            key = _once(directory / API_KEY_FILE, lambda: secrets.token_urlsafe(32))
-    return State(directory=directory, instance=instance, generated_key=key)
+            key_file = directory / API_KEY_FILE
+            if not key_file.exists() and not _has_keys(settings):
+                _once(key_file, lambda: secrets.token_urlsafe(32))
+    return State(directory=directory, instance=instance, key_file=key_file)
+
+
+def _has_keys(settings: Settings) -> bool:
+    try:
+        return bool(KeyFile(settings.keys_path).read())
+    except (NotPrivate, KeyFileBroken):
+        return True  # whatever they are; who starts the server is told of it
 
 
 def prepare(settings: Settings) -> State:
@@ -83,12 +93,30 @@ def prepare(settings: Settings) -> State:
 
     Raises:
         OSError: the directory can't be made or written.
+        NotPrivate: other users can reach it.
         SchemaTooNew: a newer server made the database.
     """
+    check(settings)
     state = locate(settings)
     with _locked(state.directory / "prepare.lock"):
         migrate(state.database)
     return state
+
+
+def check(settings: Settings) -> None:
+    """See that nobody but this user can reach the state directory and what is in it, if it is there.
+
+    Raises:
+        NotPrivate: somebody can.
+    """
+    directory = settings.state_dir.expanduser().absolute()
+    for folder in (directory, directory / "holders", directory / "locks"):
+        # Files come and go meanwhile.
+        with suppress(FileNotFoundError):
+            check_private(folder, folder.stat())
+            for path in folder.iterdir():
+                with suppress(FileNotFoundError):
+                    check_private(path, path.stat())
 
 
 @contextmanager
