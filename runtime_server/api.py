@@ -67,6 +67,7 @@ _RUNTIME: Final[dict[str, Any]] = {
     "expires_at": None,
     "ports": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]},
     "labels": {"team": "agents"},
+    "environment": {"GREETING": None},
     "session_api_key": None,
     "exit": None,
     "error": None,
@@ -167,7 +168,7 @@ ROUTES: Final = (
         {
             "GET": Operation(
                 id="listRuntimes",
-                summary="List the caller's runtimes.",
+                summary="List the caller's runtimes; an admin's are everybody's.",
                 query=RuntimesQuery,
                 answers={200: Answered("A page.", models.RuntimePage, {"runtimes": [_RUNTIME], "next_cursor": None})},
             )

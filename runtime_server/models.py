@@ -58,7 +58,7 @@ class RuntimeStatus(StrEnum):
 class Request(BaseModel):
     """A request body."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Answer(BaseModel):
@@ -142,7 +142,9 @@ class StartRequest(Request):
         None, description="Command, as a list or as a string that is split like a shell's words."
     )
     entrypoint: PlainText | list[PlainText] | None = Field(None, description="Replaces the image's entrypoint.")
-    environment: dict[EnvironmentName, PlainText] = Field(default_factory=dict, description="Environment variables.")
+    environment: dict[EnvironmentName, PlainText] = Field(
+        default_factory=dict, repr=False, description="Environment variables."
+    )
     ports: list[PortBinding] = Field(default_factory=list, max_length=128, description="Ports to publish.")
     volumes: list[VolumeMount] = Field(default_factory=list, max_length=128, description="Folders and volumes.")
     detach: bool = Field(True, description="Only true: runtimes always run detached.")
@@ -286,7 +288,15 @@ class Runtime(Answer):
     expires_at: AwareDatetime | None = Field(None, description="When it will be stopped and removed.")
     ports: dict[str, list[HostPort]] = Field(default_factory=dict, description="Ports in the Engine's own shape.")
     labels: dict[str, str] = Field(default_factory=dict, description="The caller's labels.")
-    session_api_key: str | None = Field(None, description="Key of the service inside.")
+    environment: dict[str, str | None] | None = Field(
+        None,
+        repr=False,
+        description="The variables asked for: names, with null as values unless the owner asks for those "
+        "(`GET /runtimes/{id}?environment=values`). Null where it isn't known any more.",
+    )
+    session_api_key: str | None = Field(
+        None, repr=False, description="Key of the service inside; for its owner only."
+    )
     exit: Exit | None = Field(None, description="How it ended.")
     error: Failure | None = Field(None, description="Why it is in `error`.")
     restart_count: int = Field(0, description="How often the engine restarted it.")

@@ -69,7 +69,7 @@ class RuntimeSpec:
     labels: Mapping[str, str]
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     ports: tuple[Publish, ...] = ()
     mounts: tuple[Mount, ...] = ()
     restart_policy: tuple[str, int] | None = None
@@ -104,7 +104,7 @@ class Snapshot:
     image: str
     labels: Mapping[str, str]
     ports: Mapping[str, list[HostPort]] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     exit_code: int | None = None
     oom_killed: bool = False
     error: str = ""

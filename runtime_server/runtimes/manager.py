@@ -214,10 +214,16 @@ class RuntimeManager:
         changed = self._store.change(record.runtime_id, only_from=LIVE, expires_at=end)
         if changed is None:
             raise invalid(Action.RENEW, self._find(caller, record.runtime_id).status)
-        return views.runtime(changed)
+        return views.runtime(changed, caller)
 
     def get(
-        self, caller: Caller, name: str, *, wait_for: RuntimeStatus | None = None, timeout: float = 0.0
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        wait_for: RuntimeStatus | None = None,
+        timeout: float = 0.0,
+        values: bool = False,
     ) -> Runtime:
         """A runtime.
 
@@ -226,6 +232,7 @@ class RuntimeManager:
             name: id or alias.
             wait_for: return only once it is in that state, can't get there any more, or the time is up.
             timeout: seconds to wait, at most the server's ``max_wait``.
+            values: also the environment's values, which are for the runtime's owner only.
 
         Raises:
             RuntimeNotFound: there is none.
@@ -234,7 +241,7 @@ class RuntimeManager:
         record = self._find(caller, name)
         if wait_for is not None and not settled(record, wait_for):
             record = self._wait(record, wait_for, min(timeout, self._max_wait))
-        return views.runtime(self._current(record))
+        return views.runtime(self._current(record), caller, values=values)
 
     def _wait(self, record: Record, wanted: RuntimeStatus, timeout: float) -> Record:
         last = record
@@ -263,15 +270,17 @@ class RuntimeManager:
         *,
         statuses: Sequence[RuntimeStatus] = (),
         labels: Mapping[str, str | None] | None = None,
+        owner: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> RuntimePage:
-        """The caller's runtimes, newest first; without ``statuses`` all that aren't removed.
+        """The caller's runtimes, an admin's are everybody's, newest first; without ``statuses`` all but removed ones.
 
         Args:
             caller: who asks.
             statuses: only these states.
             labels: only with these of the caller's labels; None as value: whatever its value.
+            owner: only this owner's; for all but admins, others have none.
             limit: how many at most.
             cursor: where the last page ended.
 
@@ -280,11 +289,14 @@ class RuntimeManager:
         """
         shown = statuses or [status for status in RuntimeStatus if status is not RuntimeStatus.REMOVED]
         after = cursors.decode(cursor) if cursor else None
-        found = self._store.page(caller.owner, statuses=shown, labels=labels or {}, after=after, limit=limit + 1)
+        if owner is not None and not caller.sees(owner):
+            return RuntimePage(runtimes=[], next_cursor=None)
+        whose = owner if caller.admin else caller.owner
+        found = self._store.page(whose, statuses=shown, labels=labels or {}, after=after, limit=limit + 1)
         more = len(found) > limit
         found = found[:limit]
         return RuntimePage(
-            runtimes=[views.runtime(self._current(record)) for record in found],
+            runtimes=[views.runtime(self._current(record), caller) for record in found],
             next_cursor=cursors.encode(found[-1]) if more else None,
         )
 
@@ -306,9 +318,18 @@ class RuntimeManager:
         return Version(server=__version__, api=API_VERSION, engine=engine)
 
     def _find(self, caller: Caller, name: str) -> Record:
+        """The runtime of that id, else the caller's own of that alias, else, for an admin, the only one of it.
+
+        An id goes first: nobody can name a runtime of theirs so that an admin takes it for another.
+        """
         record = self._store.get(name)
-        if record is None or record.owner != caller.owner:
+        if record is None or not caller.sees(record.owner):
             record = self._store.by_alias(caller.owner, name)
+        if record is None and caller.admin:
+            named = self._store.named(name)
+            if len({each.owner for each in named}) > 1:
+                raise RuntimeNotFound("Several owners have a runtime of that name; an id says which is meant.")
+            record = named[0] if named else None
         if record is None:
             raise RuntimeNotFound("No runtime has that id or alias.")
         return record

@@ -43,7 +43,7 @@ class Record:
     session_id: str | None = None
     status_detail: str | None = None
     container_id: str | None = None
-    spec: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict, repr=False)
     ports: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     session_api_key: str | None = field(default=None, repr=False)
@@ -79,7 +79,7 @@ class Operation:
     expires_at: float | None = None
     fingerprint: str | None = None
     payload: dict[str, Any] = field(default_factory=dict)
-    answer: bytes | None = None
+    answer: bytes | None = field(default=None, repr=False)
     progress: str | None = None
     stage: str | None = None
     queued_at: float | None = None

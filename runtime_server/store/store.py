@@ -29,6 +29,7 @@ _BY_ALIAS = (
     .order_by(runtimes.c.status.in_(["removed", "error"]), runtimes.c.created_at.desc())
     .limit(1)
 )
+_NAMED = sa.select(runtimes).where(runtimes.c.name == sa.bindparam("name")).order_by(runtimes.c.created_at.desc())
 _BY_SESSION = (
     sa.select(runtimes)
     .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.session_id == sa.bindparam("session"))
@@ -54,6 +55,12 @@ class Store:
     def by_alias(self, owner: str, name: str) -> Record | None:
         """The owner's runtime with that alias: the one that holds it, else the newest that held it."""
         return self._one(_BY_ALIAS, {"owner": owner, "name": name})
+
+    def named(self, name: str) -> list[Record]:
+        """The runtimes of all owners with that alias, newest first: those that hold it, else those that held it."""
+        found = self._all(_NAMED, {"name": name})
+        ended = (RuntimeStatus.REMOVED, RuntimeStatus.ERROR)
+        return [each for each in found if each.status not in ended] or found
 
     def by_session(self, owner: str, session: str) -> Record | None:
         """The owner's live runtime of that session."""
@@ -126,16 +133,18 @@ class Store:
 
     def page(
         self,
-        owner: str,
+        owner: str | None,
         *,
         statuses: Sequence[RuntimeStatus],
         labels: Mapping[str, str | None],
         after: tuple[float, str] | None,
         limit: int,
     ) -> list[Record]:
-        """The owner's runtimes, newest first, after the given (created_at, runtime_id)."""
+        """The owner's runtimes (None: everybody's), newest first, after the given (created_at, runtime_id)."""
         columns = runtimes.c
-        query = sa.select(runtimes).where(columns.owner == owner)
+        query = sa.select(runtimes)
+        if owner is not None:
+            query = query.where(columns.owner == owner)
         if statuses:
             query = query.where(columns.status.in_([str(status) for status in statuses]))
         for key, value in labels.items():
@@ -178,9 +187,9 @@ class Store:
         with self.database.connection() as connection:
             return [(row.at, row.status, row.detail) for row in connection.execute(query.order_by(history.c.id))]
 
-    def _all(self, query: sa.Select[Any]) -> list[Record]:
+    def _all(self, query: sa.Select[Any], values: Mapping[str, Any] | None = None) -> list[Record]:
         with self.database.connection() as connection:
-            return [_record(row) for row in connection.execute(query)]
+            return [_record(row) for row in connection.execute(query, values)]
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,8 @@ from runtime_server.web.context import ApiRequest
 
 REQUEST_ID = "X-Request-ID"
 
+_CSP = "Content-Security-Policy"
+_SAFE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -33,6 +35,16 @@ class RequestId:
     def process_response(self, req: ApiRequest, resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
         """Tell the id."""
         resp.set_header(REQUEST_ID, req.context.request_id)
+
+
+class SafeHeaders:
+    """Headers of every answer, as for an API that no browser shows, caches or frames; a page may set its own CSP."""
+
+    def process_response(self, _req: ApiRequest, resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
+        """Set them."""
+        if resp.get_header(_CSP) is None:
+            resp.set_header(_CSP, "default-src 'none'; frame-ancestors 'none'")
+        resp.set_headers(_SAFE)
 
 
 class Authentication:
@@ -60,7 +72,7 @@ class Authentication:
 
 def middleware(settings: Settings, keys: KeyRing, public: frozenset[str]) -> list[Any]:
     """The app's middleware; with ``log_level`` above info there is no access log, and no cost of one."""
-    found: list[Any] = [RequestId(settings), Authentication(keys, public)]
+    found: list[Any] = [RequestId(settings), SafeHeaders(), Authentication(keys, public)]
     if settings.log_level in {"debug", "info"}:
         found.insert(0, AccessLog())
     return found
