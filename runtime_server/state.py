@@ -46,6 +46,11 @@ class State:
         return self.directory / "locks"
 
     @property
+    def rates(self) -> Path:
+        """The folder of owners' token buckets."""
+        return self.directory / "rates"
+
+    @property
     def leader(self) -> Path:
         """The file whose lock makes a process the reconciler."""
         return self.directory / "reconciler.lock"
@@ -54,6 +59,16 @@ class State:
     def beat(self) -> Path:
         """The file that the reconciler touches while it follows the engine."""
         return self.directory / "reconciler.beat"
+
+    @property
+    def network(self) -> Path:
+        """The file that tells workers which addresses are runtimes'."""
+        return self.directory / "network.json"
+
+    @property
+    def firewall(self) -> Path:
+        """The file whose lock lets a process change firewall rules."""
+        return self.directory / "firewall.lock"
 
     @property
     def draining(self) -> Path:
@@ -70,7 +85,7 @@ def locate(settings: Settings) -> State:
     directory = settings.state_dir.expanduser().absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(directory / "prepare.lock"):
-        for folder in ("holders", "locks"):
+        for folder in ("holders", "locks", "rates"):
             (directory / folder).mkdir(mode=0o700, exist_ok=True)
         instance = _once(directory / "instance", lambda: secrets.token_hex(8))
         key_file = None
@@ -110,7 +125,7 @@ def check(settings: Settings) -> None:
         NotPrivate: somebody can.
     """
     directory = settings.state_dir.expanduser().absolute()
-    for folder in (directory, directory / "holders", directory / "locks"):
+    for folder in (directory, directory / "holders", directory / "locks", directory / "rates"):
         # Files come and go meanwhile.
         with suppress(FileNotFoundError):
             check_private(folder, folder.stat())

@@ -19,6 +19,7 @@ from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.store import Store
+from runtime_server.store.usage import RESUME
 
 log = structlog.get_logger("runtime_server.reconciler")
 
@@ -80,9 +81,14 @@ class Chores:
 
     def interrupted(self) -> None:
         """Finish the starts and stops whose holders are gone."""
-        for operation in self._store.operations.running(starts.KIND, stops.KIND):
-            if not self._holder.alive(operation):
+        for operation in self._store.operations.running(starts.KIND, stops.KIND, RESUME):
+            if self._holder.alive(operation):
+                continue
+            if operation.kind == RESUME:  # a reservation: what came of it, the engine knows
+                self._store.operations.drop(operation.id, operation.holder)
+            else:
                 self.submit(operation.key, lambda operation=operation: self._finish(operation))  # type: ignore[misc]
+        self._starts.advance()
 
     def _finish(self, operation: Operation) -> None:
         record = self._store.get(operation.key)
@@ -94,10 +100,7 @@ class Chores:
         if operation.kind == stops.KIND:
             self._stops.take_over(record, operation)
             return
-        if self._store.operations.take_over(operation, self._holder.id, self._holder.lease()):
-            mine = self._store.operations.find(starts.KIND, operation.owner, operation.key)
-            if mine is not None and mine.holder == self._holder.id:
-                self._starts.submit(record, mine)
+        self._starts.adopt(record, operation)
 
     def expire(self, now: float) -> None:
         """Stop and remove what is past its end."""

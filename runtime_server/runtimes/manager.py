@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime_server._version import __version__
@@ -29,15 +31,17 @@ from runtime_server.models import (
 )
 from runtime_server.runtimes import cursors, views
 from runtime_server.runtimes.caller import Caller
-from runtime_server.runtimes.holders import runtime_lock
+from runtime_server.runtimes.holders import Holder, runtime_lock
+from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.starts import Starts, described
 from runtime_server.runtimes.states import Action, invalid, target
 from runtime_server.runtimes.steps import reached
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.waits import SlowLane, settled, until
-from runtime_server.store.records import Record, SessionTaken
+from runtime_server.store.records import Operation, Record, SessionTaken
 from runtime_server.store.store import LIVE, Store
+from runtime_server.store.usage import RESUME
 
 API_VERSION = "1"
 LOCK_WAIT = 15.0
@@ -54,6 +58,8 @@ class RuntimeManager:
         liveness: whether the store can be trusted.
         lane: bounds waiting threads.
         locks: the folder of runtimes' locks.
+        holder: this process.
+        quotas: what owners may have.
         max_wait: the longest wait of a request, seconds.
     """
 
@@ -68,6 +74,8 @@ class RuntimeManager:
         liveness: Liveness,
         lane: SlowLane,
         locks: Path,
+        holder: Holder,
+        quotas: Quotas,
         max_wait: float,
     ) -> None:
         self._engine = engine
@@ -78,6 +86,8 @@ class RuntimeManager:
         self._liveness = liveness
         self._lane = lane
         self._locks = locks
+        self._holder = holder
+        self._quotas = quotas
         self._max_wait = max_wait
 
     def start(self, caller: Caller, request: StartRequest, *, key: str | None = None) -> StartResponse:
@@ -102,7 +112,7 @@ class RuntimeManager:
             except SessionTaken:
                 continue
             reached("answered", record.runtime_id)
-            return StartResponse(**views.wire(record), created=True, warnings=[])
+            return StartResponse(**views.wire(record), created=True, warnings=self._starts.notes(request))
         raise RuntimeBusy("The session's runtime changes too quickly.", retry_after=1)
 
     def _join(self, caller: Caller, live: Record, request: StartRequest) -> StartResponse | None:
@@ -138,7 +148,7 @@ class RuntimeManager:
         """Thaw a runtime.
 
         Raises:
-            RuntimeNotFound, InvalidState, RuntimeBusy, EngineUnreachable, EngineTimeout.
+            RuntimeNotFound, InvalidState, QuotaExceeded, RuntimeBusy, EngineUnreachable, EngineTimeout.
         """
         return self._switch(caller, name, Action.RESUME, self._engine.resume, "running")
 
@@ -152,12 +162,18 @@ class RuntimeManager:
         with runtime_lock(self._locks, record.runtime_id, wait=LOCK_WAIT) as got:
             if not got:
                 raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
-            changed = self._call(action, call, record)
-            # Written as seen after the engine's answer. A stop that began meanwhile keeps its state.
-            both = {RuntimeStatus.RUNNING, RuntimeStatus.PAUSED}
-            self._store.change(
-                record.runtime_id, only_from=both, status=status, seen_at=time.time(), status_detail=None
-            )
+            with self._reserved(action, record) as reservation:
+                changed = self._call(action, call, record)
+                # Written as seen after the engine's answer. A stop that began meanwhile keeps its state.
+                both = {RuntimeStatus.RUNNING, RuntimeStatus.PAUSED}
+                self._store.change(
+                    record.runtime_id,
+                    only_from=both,
+                    end=reservation,
+                    status=status,
+                    seen_at=time.time(),
+                    status_detail=None,
+                )
         message = f"The runtime is {word}." if changed else f"The runtime is {word} already."
         return ActionResponse(
             runtime_id=record.runtime_id,
@@ -166,6 +182,38 @@ class RuntimeManager:
             message=message,
             changed=changed,
         )
+
+    @contextmanager
+    def _reserved(self, action: Action, record: Record) -> Iterator[str | None]:
+        """Hold a place among those that run while a resume does its work, where they are limited.
+
+        Yields:
+            The id of the reservation, which the write of the outcome ends.
+
+        Raises:
+            QuotaExceeded: there is no place.
+        """
+        limits = self._quotas.of(record.owner).to_run()
+        now = self._store.get(record.runtime_id) if action is Action.RESUME and limits else None
+        if now is None or now.status is not RuntimeStatus.PAUSED:
+            yield None
+            return
+        operation = Operation(
+            id=uuid.uuid4().hex,
+            kind=RESUME,
+            owner=record.owner,
+            key=record.runtime_id,
+            holder=self._holder.id,
+            lease_until=self._holder.lease(),
+        )
+        self._store.reserve_run(record, operation, limits)
+        with self._holder.working(operation):
+            try:
+                yield operation.id
+            except BaseException:
+                with suppress(StorageUnavailable):
+                    self._store.operations.drop(operation.id)
+                raise
 
     def _call(self, action: Action, call: Callable[[str], bool], record: Record) -> bool:
         """One engine call; where the engine contradicts the record, the record is mended and the call refused."""

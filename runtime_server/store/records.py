@@ -29,8 +29,8 @@ class SchemaTooNew(StorageUnavailable):
 class Record:
     """A runtime's row.
 
-    ``seen_at`` is when the engine was last known to be as the row says; ``cpus`` and ``memory`` (bytes) are the limits
-    that it runs with, None where it has none.
+    ``seen_at`` is when the engine was last known to be as the row says; ``cpus`` and ``memory`` (bytes) are the
+    limits that it runs with, None where it has none.
     """
 
     runtime_id: str

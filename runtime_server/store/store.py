@@ -6,6 +6,7 @@ Statements are made once for each shape and reused: building one costs as much a
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,9 @@ from runtime_server.store.database import Database
 from runtime_server.store.operations import Operations
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.schema import history, runtimes
+from runtime_server.store.slots import DETAIL as QUEUED_DETAIL
+from runtime_server.store.slots import QUEUED, Slots
+from runtime_server.store.usage import Limits
 
 LIVE = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.PAUSED)
 """States in which a runtime can still do something."""
@@ -36,17 +40,27 @@ _BY_SESSION = (
     .where(runtimes.c.status.in_([*LIVE, RuntimeStatus.STOPPING]))
 )
 _INSERT = sa.insert(runtimes)
+_AGAIN = (
+    *("status", "status_detail", "error", "exit", "stopped_at", "spec", "session_api_key", "expires_at"),
+    *("cpus", "memory"),
+)
+"""What a second attempt sets anew."""
 
 
 class Store:
     """Records of runtimes, and the operations on them.
 
     All methods raise ``StorageUnavailable`` where the database can't be used.
+
+    Args:
+        database: where they are.
+        places: how many starts are worked on at once; 0: without end.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, places: int = 0) -> None:
         self.database = database
         self.operations = Operations(database)
+        self.slots = Slots(database, places)
 
     def get(self, runtime_id: str) -> Record | None:
         """The runtime with that id."""
@@ -71,19 +85,79 @@ class Store:
             row = connection.execute(statement, values).first()
         return None if row is None else _record(row)
 
-    def add(self, record: Record, operation: Operation | None = None) -> None:
-        """Insert a runtime, and the operation that works on it, at once.
+    def add(
+        self, record: Record, operation: Operation | None = None, *, limits: Limits | None = None
+    ) -> Operation | None:
+        """Insert a runtime, and the start that works on it, at once.
+
+        Args:
+            record: the runtime.
+            operation: its start.
+            limits: what may be in use, this one included.
+
+        Returns:
+            The start as it was inserted: queued where no place was free.
 
         Raises:
             IdTaken, AliasTaken, SessionTaken: somebody else has it.
+            QuotaExceeded: a limit is reached.
         """
         try:
             with self.database.transaction() as connection:
+                if operation is not None:
+                    operation = self.slots.placed(connection, operation, record.created_at)
+                    if operation.stage == QUEUED:
+                        record = dataclasses.replace(record, status_detail=QUEUED_DETAIL)
+                # Inserted first: a call that was sent before is that, whatever has been used up meanwhile.
                 connection.execute(_INSERT, _values(record))
                 if operation is not None:
                     self.operations.insert(connection, operation)
+                if limits:
+                    limits.check(connection, record)
         except IntegrityError as error:
             raise _taken(error) from error
+        return operation
+
+    def begin_again(self, record: Record, operation: Operation, *, limits: Limits | None = None) -> Operation | None:
+        """Start a runtime that failed to start once more, under its old record.
+
+        Args:
+            record: as a new start would insert it.
+            operation: the new start.
+            limits: what may be in use, this one included.
+
+        Returns:
+            The start as it was inserted; None where the runtime is no longer in error.
+
+        Raises:
+            IdTaken: a start of this runtime is there already.
+            AliasTaken, SessionTaken: another has the alias or session meanwhile.
+            QuotaExceeded: a limit is reached.
+        """
+        values = {name: getattr(record, name) for name in _AGAIN} | {"seen_at": time.time()}
+        try:
+            with self.database.transaction() as connection:
+                operation = self.slots.placed(connection, operation, record.created_at)
+                values["status_detail"] = QUEUED_DETAIL if operation.stage == QUEUED else None
+                statement = _update(tuple(sorted(values)), (RuntimeStatus.ERROR,), False)
+                if connection.execute(statement, {"_id": record.runtime_id, **values}).first() is None:
+                    return None
+                self.operations.insert(connection, operation)
+                if limits:
+                    limits.to_start_again().check(connection, record)
+        except IntegrityError as error:
+            raise _taken(error) from error
+        return operation
+
+    def reserve_run(self, record: Record, operation: Operation, limits: Limits) -> None:
+        """Insert the operation of a resume, counted as running until it ends; an earlier one is a crash's.
+
+        Raises:
+            QuotaExceeded: a limit is reached; nothing is inserted.
+        """
+        with self.database.transaction() as connection:
+            self.operations.replace(connection, operation)
+            limits.to_run().check(connection, record)
 
     def change(
         self,

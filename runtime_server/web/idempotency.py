@@ -100,5 +100,6 @@ def _stored(req: ApiRequest, work: Callable[[], BaseModel], status: int) -> Stor
         problem_bytes(problem, req.context.request_id),
         MEDIA_TYPE,
         problem_headers(problem),
-        final=not problem.retryable and problem.status < 500,
+        # A quota's 429 isn't retried by itself, but passes: the same call may be sent again later.
+        final=not problem.retryable and problem.status < 500 and problem.status != 429,
     )

@@ -16,6 +16,7 @@ from runtime_server.errors import (
     InternalError,
     MalformedJson,
     Problem,
+    RateLimited,
     StorageUnavailable,
     Unauthorized,
     UnsupportedMediaType,
@@ -76,7 +77,7 @@ class Operation:
         """Everything that it can raise, in the order of status and code."""
         found: set[type[Problem]] = {InternalError, *self.raises}
         if not self.public:
-            found |= {Unauthorized, StorageUnavailable}
+            found |= {Unauthorized, RateLimited, StorageUnavailable}
         if self.query is not None:
             found |= {BadRequest, ValidationFailed}
         if self.request is not None:
