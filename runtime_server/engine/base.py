@@ -50,11 +50,24 @@ class Mount:
     source: str
     target: str
     read_only: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of a named volume that the engine makes."""
+    identity: tuple[int, int] | None = field(default=None, compare=False)
+    """Device and inode that policy found at ``source``."""
 
     @property
     def is_volume(self) -> bool:
         """Whether the source is a volume's name."""
         return not self.source.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMapping:
+    """A host device in the container; ``permissions`` of ``rwm``: read, write, make."""
+
+    source: str
+    target: str
+    permissions: str = "rwm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +105,33 @@ class RuntimeSpec:
     cap_drop: tuple[str, ...] = ("ALL",)
     cap_add: tuple[str, ...] = ()
     no_new_privileges: bool = True
+    privileged: bool = False
+    devices: tuple[DeviceMapping, ...] = ()
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Name to soft and hard limit."""
+    log_max_size: int = 0
+    """Bytes of one log file; engines whose log driver doesn't know of sizes leave it out."""
+    log_max_files: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of the engine's.
+
+    Attributes:
+        bridge: the interface on the engine's host.
+        subnets, gateways: addresses in CIDR notation, and the host's own in each of them.
+        ours: this instance made it; ``foreign``: another did. Neither: an operator.
+        is_default: the engine's default bridge.
+    """
+
+    name: str
+    bridge: str
+    subnets: tuple[str, ...]
+    gateways: tuple[str, ...]
+    ours: bool = True
+    foreign: bool = False
+    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +154,8 @@ class Snapshot:
     restart_count: int = 0
     cpus: float | None = None
     memory: int | None = None
+    pid: int | None = None
+    """Of its first process, in the engine's own process namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +258,23 @@ class Engine(Protocol):
 
         Returns once the engine has accepted the subscription.
         """
+
+    def ensure_network(self, name: str, *, ipv6: bool = False) -> Network:
+        """The network for this instance's runtimes, made where it is missing, with no traffic between containers.
+
+        An operator's own network of that name is taken as it is; where another instance has the name, ours has the
+        instance's digits behind it. May be called by several processes at once.
+
+        Args:
+            name: of the network.
+            ipv6: give it a subnet of its own, where the engine can.
+        """
+
+    def find_network(self, name: str) -> Network | None:
+        """The network that ``ensure_network`` would return, if it is there."""
+
+    def remove_network(self, name: str) -> bool:
+        """Remove the network if this instance made it. False where there is none of ours."""
 
     def close(self) -> None:
         """Give back connections."""
