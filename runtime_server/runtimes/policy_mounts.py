@@ -70,7 +70,10 @@ class Mounts:
         Raises:
             PolicyRefused, MountSourceMissing
         """
-        source = os.path.realpath(volume.host_path)
+        try:
+            source = os.path.realpath(volume.host_path)
+        except OSError:  # a link that may not be read, as in /proc
+            raise _unreachable() from None
         if not any(_within(source, root) for root in self._roots):
             raise refusal("VOLUME_ROOTS", "Host paths can be mounted only under RUNTIME_SERVER_VOLUME_ROOTS.")
         if any(_within(source, never) or _within(never, source) for never in self._never):
@@ -84,7 +87,7 @@ class Mounts:
         except FileNotFoundError:
             raise MountSourceMissing("The folder to be mounted does not exist.", host_path=volume.host_path) from None
         except OSError:
-            raise refusal("VOLUME_ROOTS", "The host path can't be reached without following links.") from None
+            raise _unreachable() from None
         self._check_identities(way)
         return Mount(source, volume.container_path, volume.mode == "ro", identity=way[-1])
 
@@ -202,6 +205,10 @@ def _unescaped(field: str) -> str:
 def swapped() -> PolicyRefused:
     """The refusal of what isn't what was checked."""
     return refusal("VOLUME_ROOTS", _SWAPPED)
+
+
+def _unreachable() -> PolicyRefused:
+    return refusal("VOLUME_ROOTS", "The host path can't be reached by this server without following links.")
 
 
 def _forbidden() -> PolicyRefused:
