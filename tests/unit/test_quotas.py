@@ -115,7 +115,7 @@ def test_a_resume_that_fails_gives_its_place_back() -> None:
 
 def test_an_owners_own_limits_replace_the_common_ones() -> None:
     text = '{"ci": {"max_running": 50, "max_memory": "2g"}, "all": {"max_runtimes": 0}}'
-    settings = Settings(max_runtimes_per_owner=3, max_running_per_owner=2, owner_limits=text)  # type: ignore[arg-type]
+    settings = Settings(max_runtimes_per_owner=3, max_running_per_owner=2, owner_limits=text)
     quotas = Quotas(settings)
     assert quotas.of("ci") == Limits(max_runtimes=3, max_running=50, max_memory=2 * 2**30)
     assert quotas.of("all") == Limits(max_running=2)
@@ -123,4 +123,4 @@ def test_an_owners_own_limits_replace_the_common_ones() -> None:
     assert not Quotas(Settings()).of("other")
     for wrong in ("{", "[1]", '{"ci": {"max_runing": 1}}', '{"ci": {"max_memory": "lots"}}'):
         with pytest.raises(ValueError, match="owner_limits"):
-            Settings(owner_limits=wrong)  # type: ignore[arg-type]
+            Settings(owner_limits=wrong)
