@@ -33,9 +33,8 @@ class Policy:
 
     def __init__(self, settings: Settings, forbidden: tuple[str, ...] = ()) -> None:
         self._settings = settings
-        self._mounts = policy_mounts.Mounts(
-            settings.volume_roots, (*forbidden, str(settings.state_dir.expanduser().absolute()))
-        )
+        ours = (str(settings.state_dir.expanduser().absolute()), str(settings.keys_path))
+        self._mounts = policy_mounts.Mounts(settings.volume_roots, (*forbidden, *ours))
         self._kept = frozenset(_capability(each) for each in settings.cap_add)
         self._addable = self._kept | {_capability(each) for each in settings.allowed_capabilities}
         self._classes = dict(each.split("=", 1) for each in settings.runtime_classes)

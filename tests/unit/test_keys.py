@@ -12,9 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from runtime_server.cli.main import main
+from runtime_server.errors import PolicyRefused
 from runtime_server.keys import KeyFile, KeyFileBroken
+from runtime_server.models import StartRequest
 from runtime_server.paths import NotPrivate
 from runtime_server.runtimes.caller import Caller
+from runtime_server.runtimes.policy import Policy
 from runtime_server.settings import Settings
 from runtime_server.state import check, prepare
 from runtime_server.web.auth import KeyRing
@@ -190,3 +193,16 @@ def test_a_state_that_others_can_reach_stops_a_start() -> None:
         told = CliRunner().invoke(main, ["--check-config"])
         assert (told.exit_code, f"chmod {mode:o} {path}" in told.output) == (1, True)
         path.chmod(mode)
+
+
+def test_the_key_file_is_never_mounted(tmp_path: Path) -> None:
+    root = tmp_path / "volumes"
+    (root / "etc").mkdir(parents=True)
+    settings = Settings(keys_file=root / "etc" / "keys.json", volume_roots=(str(root),))
+    KeyFile(settings.keys_path).add("a")
+    policy = Policy(settings)
+    for path in (root, root / "etc", root / "etc" / "keys.json"):
+        volume = {"host_path": str(path), "container_path": "/x"}
+        request = StartRequest.model_validate({"image": "busybox", "volumes": [volume]})
+        with pytest.raises(PolicyRefused):
+            policy.spec(request, "runtime-0123456789ab", {}, {})
