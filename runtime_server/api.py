@@ -309,6 +309,7 @@ def create_api(
     manager: RuntimeManager,
     calls: Calls,
     keys: KeyRing,
+    *,
     rates: Rates | None = None,
     sources: SourceCheck | None = None,
 ) -> falcon.App[ApiRequest, falcon.Response]:

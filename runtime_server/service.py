@@ -67,7 +67,9 @@ class Service:
         )
         keys = KeyRing.from_settings(settings, state.key_file)
         self.rates = Rates(settings, state.rates)
-        self.app = create_api(settings, self.manager, calls, keys, self.rates, SourceCheck(self.addresses))
+        self.app = create_api(
+            settings, self.manager, calls, keys, rates=self.rates, sources=SourceCheck(self.addresses)
+        )
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
 

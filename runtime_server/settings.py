@@ -181,6 +181,7 @@ class Settings(BaseSettings):
         "allowed_images",
         "runtime_classes",
         "host_ports",
+        "host_services",
         "allowed_restart_policies",
         "allowed_devices",
         "allowed_capabilities",
@@ -192,7 +193,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("runtime_classes", "host_ports", "default_ulimits")
+    @field_validator("runtime_classes", "host_ports", "host_services", "default_ulimits")
     @classmethod
     def _formed(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         pattern, form = _FORMS[info.field_name or ""]

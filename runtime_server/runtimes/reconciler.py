@@ -21,6 +21,7 @@ from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerState, Engine, EngineEvent, EventStream, Listed
 from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem
 from runtime_server.models import RuntimeStatus
+from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.runtimes.chores import Chores
 from runtime_server.runtimes.sync import ENDED, SETTLED, Liveness, Sync
 from runtime_server.store.records import Record
@@ -54,6 +55,7 @@ class Reconciler:
         engine, store, sync, chores, liveness: what it works with.
         lock: the file whose lock makes it the one.
         sweep_interval: seconds between two comparisons of everything.
+        network: is kept as the settings want it.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Reconciler:
         liveness: Liveness,
         lock: Path,
         sweep_interval: float,
+        network: RuntimeNetwork | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -74,6 +77,7 @@ class Reconciler:
         self._liveness = liveness
         self._lock = lock
         self._sweep_interval = sweep_interval
+        self._network = network
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._said_away = False
@@ -208,6 +212,8 @@ class Reconciler:
         for runtime_id, record in records.items():
             if runtime_id not in listed and record.status in SETTLED and record.container_id is not None:
                 self._look(record, None)
+        if self._network is not None:
+            self._network.keep()
 
 
 def _batch(events: queue.SimpleQueue[EngineEvent | None]) -> tuple[list[EngineEvent], bool]:

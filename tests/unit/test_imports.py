@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models", "paths", "_version"}),
     frozenset({"settings", "logs"}),
     frozenset({"engine", "keys", "store"}),
+    frozenset({"network"}),
     frozenset({"runtimes"}),
     frozenset({"state"}),
     frozenset({"web"}),
