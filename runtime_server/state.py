@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -124,14 +125,16 @@ def check(settings: Settings) -> None:
     Raises:
         NotPrivate: somebody can.
     """
-    directory = settings.state_dir.expanduser().absolute()
-    for folder in (directory, directory / "holders", directory / "locks", directory / "rates"):
-        # Files come and go meanwhile.
-        with suppress(FileNotFoundError):
-            check_private(folder, folder.stat())
-            for path in folder.iterdir():
-                with suppress(FileNotFoundError):
-                    check_private(path, path.stat())
+    _check(settings.state_dir.expanduser().absolute())
+
+
+def _check(path: Path) -> None:
+    with suppress(FileNotFoundError):  # files come and go meanwhile
+        found = path.stat()
+        check_private(path, found)
+        if stat.S_ISDIR(found.st_mode):
+            for each in path.iterdir():
+                _check(each)
 
 
 @contextmanager

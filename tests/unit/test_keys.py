@@ -182,7 +182,9 @@ def test_a_state_that_others_can_reach_stops_a_start() -> None:
     settings = Settings()
     state = prepare(settings)
     (state.locks / "x").touch(mode=0o600)
-    for name in ("", "state.db", "api-key", "instance", "locks", "holders", "locks/x"):
+    (state.directory / "some").mkdir(mode=0o700)
+    (state.directory / "some" / "where").touch(mode=0o600)
+    for name in ("", "state.db", "api-key", "instance", "locks", "holders", "locks/x", "some/where"):
         path = state.directory / name
         mode = path.stat().st_mode & 0o777
         assert mode & 0o077 == 0
