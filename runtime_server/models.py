@@ -179,7 +179,7 @@ class StartRequest(Request):
     auto_remove: bool = Field(False, description="Remove the container when it ends; the exit record stays.")
     labels: dict[Name, PlainText] = Field(default_factory=dict, max_length=256, description="The caller's labels.")
     restart_policy: RestartPolicy | None = Field(None, description="What happens when the process ends.")
-    network: Word | None = Field(None, description="An allowed network; none: the default bridge.")
+    network: Word | None = Field(None, description="An allowed network; none: the server's own.")
     working_dir: AbsolutePath | None = Field(None, description="Working directory.")
     user: Word | None = Field(None, description="User, `name`, `uid` or `uid:gid`.")
     group_add: list[Word] = Field(default_factory=list, max_length=64, description="Supplementary groups.")

@@ -84,7 +84,11 @@ class Settings(BaseSettings):
         default_factory=lambda: (str(default_volume_root()),),
         description="Folders under which host paths may be mounted.",
     )
-    allowed_networks: Names = Field(("bridge", "none"), description="Networks that a start may name.")
+    allowed_networks: Names = Field(
+        # Not `bridge`: runtimes reach one another there, and the host.
+        ("none",),
+        description="Networks that a start may name, besides none at all.",
+    )
     network: str = Field(
         "runtime-server",
         pattern=r"^([a-zA-Z0-9][a-zA-Z0-9_.-]{0,62})?$",

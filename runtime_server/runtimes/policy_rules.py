@@ -41,9 +41,7 @@ RULES = (
         "`volumes` of the host with `restart_policy`",
         "the roots themselves: what lies below could be swapped before the engine's own restart, which nobody checks",
     ),
-    Rule(
-        "ALLOWED_NETWORKS", "`network`", "`bridge` and `none`. Never `host`, `container:…` or `ns:…`, even if listed"
-    ),
+    Rule("ALLOWED_NETWORKS", "`network`", "`none` only. Never `host`, `container:…` or `ns:…`, even if listed"),
     Rule("PUBLISH_HOST", "`ports[].host_ip`", "that address, and loopback"),
     Rule("HOST_PORTS", "`ports[].host_port`", "1024 to 65535"),
     Rule("ALLOWED_RESTART_POLICIES", "`restart_policy`", "all"),

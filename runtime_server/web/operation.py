@@ -15,6 +15,7 @@ from runtime_server.errors import (
     IdempotencyKeyReused,
     InternalError,
     MalformedJson,
+    PolicyRefused,
     Problem,
     RateLimited,
     StorageUnavailable,
@@ -75,7 +76,8 @@ class Operation:
     @property
     def problems(self) -> tuple[type[Problem], ...]:
         """Everything that it can raise, in the order of status and code."""
-        found: set[type[Problem]] = {InternalError, *self.raises}
+        # Policy refuses runtimes, whatever they ask.
+        found: set[type[Problem]] = {InternalError, PolicyRefused, *self.raises}
         if not self.public:
             found |= {Unauthorized, RateLimited, StorageUnavailable}
         if self.query is not None:

@@ -120,7 +120,8 @@ def site_of(
             host = Host()
             stack.callback(host.close)
             allowed = host.listen()
-            server = make_server("0.0.0.0", 0, lambda env, start: site.service.app(env, start), handler_class=Quiet)
+            made: list[Service] = []
+            server = make_server("0.0.0.0", 0, lambda env, start: made[0].app(env, start), handler_class=Quiet)
             fields: dict[str, Any] = {
                 "state_dir": tmp_path_factory.mktemp("state") / "own",
                 "api_keys": f"tester:{KEY}",
@@ -133,6 +134,7 @@ def site_of(
             prepare(settings)
             stack.callback(upkeep.purge, settings)
             service = build(settings)
+            made.append(service)
             stack.callback(service.close)
             client = RuntimeServerClient(f"http://127.0.0.1:{server.server_port}", api_key=KEY)
             stack.callback(client.close)

@@ -28,7 +28,7 @@ def spec_of(settings: dict[str, Any] | None = None, owner: str = "alice", **fiel
 
 RULED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     # the setting, a start that the default allows, one that it refuses, and the setting that allows that
-    ("ALLOWED_NETWORKS", {"network": "bridge"}, {"network": "team"}, {"allowed_networks": "team"}),
+    ("ALLOWED_NETWORKS", {"network": "none"}, {"network": "bridge"}, {"allowed_networks": "bridge"}),
     ("PUBLISH_HOST", {"ports": [{"container_port": 1, "host_ip": "::1"}]},
      {"ports": [{"container_port": 1, "host_ip": "0.0.0.0"}]}, {"publish_host": "0.0.0.0"}),
     ("HOST_PORTS", {"ports": [{"container_port": 1, "host_port": 1024}]},

@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from runtime_server.engine.base import Network
+from runtime_server.engine.memory import MemoryEngine
+from runtime_server.errors import EngineFailed
+from runtime_server.network import runtime_network
 from runtime_server.network.addresses import RuntimeAddresses
+from runtime_server.network.firewall import Firewall, FirewallFailed, Rules
+from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.testing import InMemoryServer, in_memory_server
 
 NETWORK = Network("ours", "rs-0", ("172.18.0.0/16", "fd12:3456:789a::/64"), ("172.18.0.1", "fd12:3456:789a::1"))
@@ -105,3 +111,40 @@ def test_without_a_network_of_its_own_nothing_is_made() -> None:
     with in_memory_server(network="") as server:
         assert server.client().start_runtime(image="busybox", command="sleep 100").status == "running"
         assert server.engine.calls["ensure_network"] == 0
+
+
+class Refused(Firewall):
+    """May not set rules."""
+
+    tries = 0
+
+    def problem(self) -> str | None:
+        return "no"
+
+    def apply(self, rules: Rules) -> bool:
+        self.tries += 1
+        raise FirewallFailed("iptables: you must be root")
+
+
+@pytest.mark.parametrize("egress", ["open", "none"])
+def test_without_the_right_to_set_rules_there_is_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, egress: str
+) -> None:
+    monkeypatch.setattr(runtime_network, "here", lambda bridge: True)
+    firewall, engine = Refused(tmp_path / "lock"), MemoryEngine("tests")
+    network = RuntimeNetwork(
+        engine, "ours", RuntimeAddresses(tmp_path / "network.json"), firewall=firewall, egress=egress
+    )
+    network.keep()  # before the first start there is nothing to keep, and nothing is made
+    assert (firewall.tries, engine.calls["ensure_network"]) == (0, 0)
+    with capture_logs() as logs:
+        if egress == "open":
+            assert network.ensure() is network.ensure()
+        else:
+            # A promise that nothing keeps would be worse than none.
+            with pytest.raises(EngineFailed, match="RUNTIME_SERVER_FIREWALL=off"):
+                network.ensure()
+        network.keep()
+    assert firewall.tries == 2
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+    assert "firewall print" in logs[0]["event"]
