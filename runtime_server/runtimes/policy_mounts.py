@@ -20,6 +20,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from runtime_server.engine import labels as tags
@@ -59,6 +60,7 @@ class Mounts:
     def __init__(self, roots: Iterable[str], forbidden: Iterable[str]) -> None:
         self._roots = [os.path.realpath(os.path.expanduser(root)) for root in roots]
         self._never = [os.path.realpath(path) for path in (*NEVER, *forbidden)]
+        self._above = {str(parent) for path in self._never for parent in Path(path).parents}
 
     def host(self, volume: VolumeMount, *, restarts: bool = False) -> Mount:
         """The mount of a host path.
@@ -93,13 +95,8 @@ class Mounts:
 
     def _check_identities(self, way: Sequence[Identity]) -> None:
         """The same by identity: hard links and bind mounts have paths of their own."""
-        for never in self._never:
-            try:
-                other = walk(never, any_kind=True)
-            except OSError:
-                continue
-            if other[-1] in way or way[-1] in other:
-                raise _forbidden()
+        if _identities(self._never) & set(way) or way[-1] in _identities(self._above):
+            raise _forbidden()
 
 
 def volume(request: VolumeMount, labels: Mapping[str, str]) -> Mount:
@@ -119,12 +116,8 @@ def volume(request: VolumeMount, labels: Mapping[str, str]) -> Mount:
     return Mount(name, request.container_path, request.mode == "ro", labels=ours)
 
 
-def walk(path: str, *, any_kind: bool = False) -> list[Identity]:
-    """Device and inode of each step from the root to a path, following no link.
-
-    Args:
-        path: absolute.
-        any_kind: the end may also be a socket or a device.
+def walk(path: str) -> list[Identity]:
+    """Device and inode of each step from the root to an absolute path, following no link.
 
     Raises:
         OSError: a step is missing, a link, or can't be entered; or the end is neither a folder nor a file.
@@ -142,7 +135,7 @@ def walk(path: str, *, any_kind: bool = False) -> list[Identity]:
             if stat.S_ISLNK(status.st_mode):
                 raise OSError(f"{step} is a link")
             found.append(_identity(status))
-        if not (any_kind or stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+        if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
             raise OSError("neither a folder nor a file")
         return found
     finally:
@@ -215,6 +208,14 @@ def _forbidden() -> PolicyRefused:
     return refusal(
         "VOLUME_ROOTS", "The engine's socket and the state directory can't be mounted, nor what holds them."
     )
+
+
+def _identities(paths: Iterable[str]) -> set[Identity]:
+    found = set()
+    for path in paths:
+        with suppress(OSError):
+            found.add(_identity(os.stat(path)))
+    return found
 
 
 def _identity(status: os.stat_result) -> Identity:
