@@ -82,6 +82,8 @@ class StartQueue:
         self._begin_looking()
         with suppress(StorageUnavailable):
             self.advance()
+        if self._closing.is_set():  # nobody looks any more
+            self._drop(waiting)
 
     def adopt(self, operation: Operation, record: Record) -> None:
         """Queue up a start whose worker is gone."""
@@ -202,4 +204,10 @@ class StartQueue:
             left = list(self._waiting.values())
             self._waiting.clear()
         for waiting in left:
+            self._end(waiting)
+
+    def _drop(self, waiting: Waiting) -> None:
+        with self._lock:
+            mine = self._waiting.pop(waiting.operation.id, None) is not None
+        if mine:
             self._end(waiting)

@@ -205,3 +205,25 @@ def test_a_caller_waits_for_its_turn_and_gets_the_running_one(folder: Path) -> N
         assert {each.status for each in answers} == {RuntimeStatus.RUNNING}
         assert {each.status_detail for each in answers} == {None}
         assert gate.most <= 2
+
+
+def test_closing_waits_for_no_place(folder: Path) -> None:
+    with workers(folder, 1, max_starting=1) as ((service,), gate):
+        engine = service.engine
+        assert isinstance(engine, MemoryEngine)
+        engine.add_pullable("slow")
+        pulls = Gate()
+        engine.hook("pull", pulls)
+        gate.open()
+        slow = start(service, ADA, image="slow")
+        until(lambda: pulls.inside == 1)
+        start(service, ADA)
+        until(lambda: gate.inside == 1)
+        closing = threading.Thread(target=service.close, daemon=True)
+        closing.start()
+        until(service.starts._queue._closing.is_set)
+        pulls.open()
+        gate.open()
+        closing.join(60)
+        assert not closing.is_alive()
+        assert record(service, slow).status is RuntimeStatus.STARTING
