@@ -223,4 +223,4 @@ def _identity(status: os.stat_result) -> Identity:
 
 
 def _within(path: str, root: str) -> bool:
-    return Path(path).is_relative_to(root)
+    return path == root or path.startswith(f"{root.rstrip('/')}/")
