@@ -14,6 +14,8 @@ CREATED_AT = RESERVED_PREFIX + "created-at"
 EXPIRES_AT = RESERVED_PREFIX + "expires-at"
 RETENTION = RESERVED_PREFIX + "retention"
 AUTO_REMOVE = RESERVED_PREFIX + "auto-remove"
+VOLUME = RESERVED_PREFIX + "volume"
+"""On a named volume: the name that its owner gave it."""
 
 SESSION_KEY_VARIABLES = ("OH_SESSION_API_KEYS_0", "SESSION_API_KEY")
 """The session key's names in a container's environment (OpenHands' agent server reads either)."""

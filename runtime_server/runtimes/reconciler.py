@@ -21,6 +21,7 @@ from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerState, Engine, EngineEvent, EventStream, Listed
 from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
+from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.runtimes.chores import Chores, without_container
 from runtime_server.runtimes.sync import ENDED, SETTLED, Liveness, Sync
 from runtime_server.store.records import Record
@@ -56,6 +57,7 @@ class Reconciler:
         lock: the file whose lock makes it the one.
         rebuilding: the mark that records were lost; removed once every container has one.
         sweep_interval: seconds between two comparisons of everything.
+        network: is kept as the settings want it.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Reconciler:
         lock: Path,
         rebuilding: Path,
         sweep_interval: float,
+        network: RuntimeNetwork | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -78,6 +81,7 @@ class Reconciler:
         self._lock = lock
         self._rebuilding = rebuilding
         self._sweep_interval = sweep_interval
+        self._network = network
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._said_away = False
@@ -232,6 +236,8 @@ class Reconciler:
         for runtime_id, record in records.items():
             if runtime_id not in listed and record.status in SETTLED and record.container_id is not None:
                 self._look(record, None)
+        if self._network is not None:
+            self._network.keep()
 
 
 def _batch(events: queue.SimpleQueue[EngineEvent | None]) -> tuple[list[EngineEvent], bool]:
