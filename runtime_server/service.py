@@ -84,6 +84,7 @@ class Service:
             firewall=self._firewall(local=socket is not None),
             services=settings.host_services,
             egress=settings.egress,
+            ipv6=settings.ipv6,
         )
         quotas = Quotas(settings)
         threads = settings.threads * 2

@@ -33,6 +33,7 @@ _PROGRAMS: dict[Version, tuple[str, ...]] = {
     4: ("iptables", "iptables-nft", "iptables-legacy"),
     6: ("ip6tables", "ip6tables-nft", "ip6tables-legacy"),
 }
+_KINDS = ("", "-nft", "-legacy")
 _FOLDERS = "/usr/sbin:/sbin:/usr/local/sbin"
 _TIMEOUT = 20.0
 _LOCK_WAIT = "5"
@@ -148,23 +149,14 @@ class Firewall:
         self._lock = lock
         self._local = local
 
-    def problem(self) -> str | None:
-        """Why this process can't set rules; None where it can."""
-        if not self._local:
-            return "The engine isn't on this machine."
-        try:
-            for version in VERSIONS:
-                _list(_program(version))
-        except FirewallFailed as failed:
-            return str(failed)
-        return None
-
     def apply(self, rules: Rules) -> bool:
         """Make the rules hold, by IPv4 and IPv6, and say whether anything was missing or different.
 
         Raises:
             FirewallFailed: they may not hold.
         """
+        if not self._local:
+            raise FirewallFailed("The engine isn't on this machine.")
         changed = False
         with _locked(self._lock):
             _filter_bridged_frames()
@@ -247,22 +239,38 @@ def _filter_bridged_frames() -> None:
 
 
 def _program(version: Version) -> str:
-    """The iptables that has Docker's rules: a machine may have two, one of which rules nothing."""
+    """The iptables that has Docker's rules: a machine may have two kinds, one of which rules nothing."""
+    names = _PROGRAMS[version]
     path = f"{os.environ.get('PATH', '')}:{_FOLDERS}"
-    found = [each for name in _PROGRAMS[version] if (each := shutil.which(name, path=path))]
-    if not found:
-        raise FirewallFailed(f"{_PROGRAMS[version][0]} is not installed.")
-    for each in found[1:]:
-        if "-N DOCKER-USER" not in _list(found[0]) and "-N DOCKER-USER" in _list_or_none(each):
-            return each
-    return found[0]
+    programs = {
+        kind: found for kind, name in zip(_KINDS, names, strict=True) if (found := shutil.which(name, path=path))
+    }
+    if "" not in programs:
+        raise FirewallFailed(f"{names[0]} is not installed.")
+    return programs.get(_kind(path), programs[""])
 
 
-def _list_or_none(program: str) -> list[str]:
+def _kind(path: str) -> str:
+    """The kind by which Docker's IPv4 rules are set, of ``_KINDS``."""
+    for kind, name in zip(_KINDS, _PROGRAMS[4], strict=True):
+        program = shutil.which(name, path=path)
+        # Legacy tables come into being by being looked at.
+        if program is None or (kind == "-legacy" and not _legacy_tables()):
+            continue
+        try:
+            if "-N DOCKER-USER" in _list(program):
+                return kind
+        except FirewallFailed:
+            if not kind:
+                raise
+    return ""
+
+
+def _legacy_tables() -> bool:
     try:
-        return _list(program)
-    except FirewallFailed:
-        return []
+        return "filter" in Path("/proc/net/ip_tables_names").read_text().split()
+    except OSError:
+        return False
 
 
 def _list(program: str) -> list[str]:

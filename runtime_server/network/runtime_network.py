@@ -29,6 +29,7 @@ class RuntimeNetwork:
         firewall: sets rules; None where it must not.
         services: ports of the host that runtimes may reach, such as ``5432/tcp``.
         egress: ``open`` or ``none``.
+        ipv6: whether a network that is made has IPv6, where the engine can.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class RuntimeNetwork:
         firewall: Firewall | None = None,
         services: tuple[str, ...] = (),
         egress: str = "open",
+        ipv6: bool = False,
     ) -> None:
         self._engine = engine
         self._name = name
@@ -49,6 +51,7 @@ class RuntimeNetwork:
         self._firewall = firewall
         self._services = services
         self._egress = egress
+        self._ipv6 = ipv6
         self._lock = threading.Lock()
         self._known: Network | None = None
         self._said: str | None = None
@@ -69,8 +72,7 @@ class RuntimeNetwork:
             return known
         with self._lock:
             if self._known is None:
-                ipv6 = self._firewall is not None and self._firewall.problem() is None
-                network = self._engine.ensure_network(self._name, ipv6=ipv6)
+                network = self._engine.ensure_network(self._name, ipv6=self._ipv6)
                 self._keep(network, strict=True)
                 self._known = network
             return self._known

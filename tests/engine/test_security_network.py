@@ -126,6 +126,7 @@ def site_of(
                 "state_dir": tmp_path_factory.mktemp("state") / "own",
                 "api_keys": f"tester:{KEY}",
                 "log_level": "warning",
+                "ipv6": True,
                 "network": f"rs-test-{secrets.token_hex(4)}",
                 "host_services": (str(allowed), str(server.server_port)),
                 **changes,

@@ -170,14 +170,15 @@ def test_where_iptables_is_missing_or_refuses_it_is_said(tmp_path: Path, monkeyp
     monkeypatch.setattr(firewall, "_FOLDERS", os.fspath(tmp_path))
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     found = Firewall(tmp_path / "lock")
-    assert found.problem() == "iptables is not installed."
     with pytest.raises(FirewallFailed, match="not installed"):
         found.apply(RULES)
     program = tmp_path / "iptables"
     program.write_text("#!/bin/sh\necho 'Permission denied (you must be root)' >&2\nexit 4\n")
     program.chmod(0o700)
-    assert found.problem() == "iptables: Permission denied (you must be root)"
-    assert Firewall(tmp_path / "lock", local=False).problem() == "The engine isn't on this machine."
+    with pytest.raises(FirewallFailed, match=r"iptables: Permission denied \(you must be root\)"):
+        found.remove(INSTANCE)
+    with pytest.raises(FirewallFailed, match="isn't on this machine"):
+        Firewall(tmp_path / "lock", local=False).apply(RULES)
 
 
 def test_the_rules_are_printed_for_an_administrator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

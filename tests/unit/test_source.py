@@ -118,9 +118,6 @@ class Refused(Firewall):
 
     tries = 0
 
-    def problem(self) -> str | None:
-        return "no"
-
     def apply(self, rules: Rules) -> bool:
         self.tries += 1
         raise FirewallFailed("iptables: you must be root")
