@@ -90,12 +90,13 @@ def prepare(settings: Settings) -> State:
         OSError: the directory can't be made or written.
         SchemaTooNew: a newer server made the database.
     """
-    known = (settings.state_dir.expanduser().absolute() / "instance").exists()
     state = locate(settings)
     with _locked(state.directory / "prepare.lock"):
-        if known and not state.database.exists():
+        had_database = state.directory / "had-database"
+        if had_database.exists() and not state.database.exists():
             state.rebuilding.touch(mode=0o600)
         migrate(state.database)
+        had_database.touch(mode=0o600)
     return state
 
 
