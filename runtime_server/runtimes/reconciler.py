@@ -21,6 +21,7 @@ from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerState, Engine, EngineEvent, EventStream, Listed
 from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
+from runtime_server.runtimes import views
 from runtime_server.runtimes.chores import Chores, without_container
 from runtime_server.runtimes.sync import ENDED, SETTLED, Liveness, Sync
 from runtime_server.store.records import Record
@@ -81,6 +82,7 @@ class Reconciler:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._said_away = False
+        self._exit_codes: dict[str, int] = {}
 
     def start(self) -> None:
         """Compete from now on, in a thread."""
@@ -189,8 +191,15 @@ class Reconciler:
 
     def _handle(self, event: EngineEvent) -> None:
         """Write what an event says. What an action of ours has written already costs one read."""
+        exit_code = self._exit_code(event)
         record = self._store.get(event.runtime_id)
-        if record is None or record.status not in SETTLED or event.container_id != record.container_id:
+        if record is None or event.container_id != record.container_id:
+            return
+        if record.status is RuntimeStatus.REMOVED and record.exit is None and exit_code is not None:
+            # Somebody saw that it was gone before its events told how it ended.
+            only = {RuntimeStatus.REMOVED}
+            self._store.change(record.runtime_id, only_from=only, exit=views.exit_of(exit_code))
+        if record.status not in SETTLED:
             return
         # An end is looked at whenever it came: one that overtook a resume's answer is older than its record.
         ended = event.action in _ENDS or event.exit_code is not None
@@ -200,7 +209,17 @@ class Reconciler:
             or event.action == "destroy"
             or (seen is not record.status and event.at > record.seen_at)
         ):
-            self._look(record, event.exit_code)
+            self._look(record, exit_code)
+
+    def _exit_code(self, event: EngineEvent) -> int | None:
+        """How the container's process ended last, by this event or an earlier one: only ``die`` tells."""
+        if event.exit_code is not None:
+            self._exit_codes[event.container_id] = event.exit_code
+        elif event.action == "start":
+            self._exit_codes.pop(event.container_id, None)
+        if event.action == "destroy":
+            return self._exit_codes.pop(event.container_id, None)
+        return self._exit_codes.get(event.container_id)
 
     def _look(self, record: Record, exit_code: int | None) -> None:
         self._chores.submit(record.runtime_id, lambda: self._sync_and_tidy(record.runtime_id, exit_code), quick=True)

@@ -104,6 +104,8 @@ class Sync:
         if all(getattr(record, name) == value for name, value in values.items() if name != "seen_at"):
             return record
         if values["status"] in ENDED:
+            if values["exit"] is None and exit_code is not None:  # a container in removal no longer says
+                values["exit"] = views.exit_of(exit_code)
             values["logs"] = last_lines(self._engine, snapshot.container_id)
         return self._write(record, values)
 
