@@ -193,6 +193,10 @@ class Starts:
         """Whether the record is of the start that the caller sent with that key."""
         return key is not None and record.runtime_id == ids.derived(self._instance, caller.owner, key)
 
+    def take_up(self, record: Record, operation: Operation) -> None:
+        """Work on a start that this process holds."""
+        self._submit(Waiting(record, operation))
+
     def adopt(self, record: Record, operation: Operation) -> None:
         """Finish a start whose worker is gone, when its turn comes."""
         self._queue.adopt(operation, record)

@@ -63,7 +63,7 @@ class Operations:
         """Insert within a caller's transaction, in place of one of the same kind, owner and key."""
         same = (_columns.kind == operation.kind, _columns.owner == operation.owner, _columns.key == operation.key)
         connection.execute(sa.delete(operations).where(*same))
-        connection.execute(_INSERT, _values(operation))
+        _INSERT.run(connection, _values(operation))
 
     def claim(self, operation: Operation) -> bool:
         """Insert the row; False where the same kind, owner and key has one already."""
