@@ -14,6 +14,8 @@ CREATED_AT = RESERVED_PREFIX + "created-at"
 EXPIRES_AT = RESERVED_PREFIX + "expires-at"
 RETENTION = RESERVED_PREFIX + "retention"
 AUTO_REMOVE = RESERVED_PREFIX + "auto-remove"
+ATTEMPT = RESERVED_PREFIX + "attempt"
+"""The operation that made the container: a start tells its own from what an attempt that failed left over."""
 
 SESSION_KEY_VARIABLES = ("OH_SESSION_API_KEYS_0", "SESSION_API_KEY")
 """The session key's names in a container's environment (OpenHands' agent server reads either)."""

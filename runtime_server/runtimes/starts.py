@@ -70,7 +70,7 @@ class Starts:
         """
         runtime_id = ids.derived(self._instance, caller.owner, key) if key else ids.fresh()
         record, operation = self._new(caller, request, runtime_id)
-        self._launch.spec(record, request)  # refuse what policy forbids before anything is written
+        self._launch.spec(record, request, operation.id)  # refuse what policy forbids before anything is written
         begun = self._begin(record, operation)
         if begun is not None:
             auth = request.registry_auth
