@@ -16,6 +16,8 @@ RETENTION = RESERVED_PREFIX + "retention"
 AUTO_REMOVE = RESERVED_PREFIX + "auto-remove"
 VOLUME = RESERVED_PREFIX + "volume"
 """On a named volume: the name that its owner gave it."""
+ATTEMPT = RESERVED_PREFIX + "attempt"
+"""The operation that made the container: a start tells its own from what an attempt that failed left over."""
 
 SESSION_KEY_VARIABLES = ("OH_SESSION_API_KEYS_0", "SESSION_API_KEY")
 """The session key's names in a container's environment (OpenHands' agent server reads either)."""

@@ -43,6 +43,8 @@ log = structlog.get_logger("runtime_server.launch")
 
 HAD_LOGIN = "had_login"
 """In a start's payload: the request brought registry credentials, which only its first worker has."""
+CREATE_TRIES = 3
+"""How often a container is created whose name is taken, by what is removed then."""
 
 
 class _Superseded(Exception):
@@ -85,21 +87,21 @@ class Launch:
         self._network = network if network is not None and network.enabled else None
         self.closing = threading.Event()
 
-    def spec(self, record: Record, request: StartRequest) -> RuntimeSpec:
-        """The container that the record stands for.
+    def spec(self, record: Record, request: StartRequest, attempt: str) -> RuntimeSpec:
+        """The container that the record stands for, made by that attempt (an operation's id).
 
         Raises:
             PolicyRefused, LimitOutOfRange, ValidationFailed: as ``Policy.spec``.
         """
         key = record.session_api_key
         environment = dict.fromkeys(tags.SESSION_KEY_VARIABLES, key) if key else {}
-        return self._policy.spec(request, record.runtime_id, self._labels(record), environment)
+        return self._policy.spec(request, record.runtime_id, self._labels(record, attempt), environment)
 
     def notes(self, request: StartRequest) -> list[str]:
         """What a start gets otherwise than it asked for."""
         return self._policy.notes(request)
 
-    def _labels(self, record: Record) -> dict[str, str]:
+    def _labels(self, record: Record, attempt: str) -> dict[str, str]:
         ours: dict[str, object | None] = {
             tags.INSTANCE: self._instance,
             tags.RUNTIME_ID: record.runtime_id,
@@ -111,6 +113,7 @@ class Launch:
             tags.EXPIRES_AT: record.expires_at,
             tags.RETENTION: record.retention,
             tags.AUTO_REMOVE: "true" if record.auto_remove else None,
+            tags.ATTEMPT: attempt,
         }
         return {**record.labels, **{key: str(value) for key, value in ours.items() if value is not None}}
 
@@ -133,7 +136,7 @@ class Launch:
     def _run(self, record: Record, operation: Operation, login: RegistryLogin | None) -> None:
         self._check(record, operation)  # it may have been queued for long
         request = StartRequest.model_validate(record.spec)
-        spec = self._connected(self.spec(record, request))
+        spec = self._connected(self.spec(record, request, operation.id))
         reached("recorded", record.runtime_id)
         if request.image_pull_policy == "Always":
             self._pull(record, operation, request, login)
@@ -183,33 +186,43 @@ class Launch:
         spec: RuntimeSpec,
         login: RegistryLogin | None,
     ) -> tuple[str, Snapshot | None]:
-        """The container's id, and what was there before this attempt."""
+        """The container's id, and what was there before, where a crash interrupted this same attempt."""
         try:
-            return self._engine.create(spec), None
-        except NameTaken:
-            return self._found(spec)
+            return self._made(spec)
         except ImageNotFound:
             if request.image_pull_policy != "IfNotPresent":
                 raise
         self._pull(record, operation, request, login)
-        try:
-            return self._engine.create(spec), None
-        except NameTaken:
-            return self._found(spec)
+        return self._made(spec)
 
-    def _found(self, spec: RuntimeSpec) -> tuple[str, Snapshot | None]:
+    def _made(self, spec: RuntimeSpec) -> tuple[str, Snapshot | None]:
+        for _ in range(CREATE_TRIES):
+            try:
+                return self._engine.create(spec), None
+            except NameTaken:
+                snapshot = self._own(spec)
+            if snapshot is not None:
+                return snapshot.container_id, snapshot
+        raise EngineFailed("A container that isn't this service's has the runtime's name.")
+
+    def _own(self, spec: RuntimeSpec) -> Snapshot | None:
+        """The container that has the name, if it is this attempt's; any other is removed.
+
+        What an attempt that failed left may be removed at any time by a call of that attempt which the engine
+        carries out late.
+        """
         try:
             snapshot = self._engine.inspect(spec.runtime_id)
         except ContainerMissing:
-            raise EngineFailed("A container that isn't this service's has the runtime's name.") from None
-        gone = snapshot.state in (ContainerState.REMOVING, ContainerState.DEAD)
-        # Its host paths were checked by the attempt that made it: what they lead to now isn't what was seen then.
+            return None  # removed meanwhile, or none of ours
+        another = snapshot.labels.get(tags.ATTEMPT) != spec.labels[tags.ATTEMPT]
+        # Its host paths were checked by the process that made it: what they lead to now isn't what was seen then.
         unchecked = snapshot.started_at is None and any(mount.identity for mount in spec.mounts)
-        if gone or unchecked:
+        if another or unchecked or snapshot.state in (ContainerState.REMOVING, ContainerState.DEAD):
             with suppress(ContainerMissing):
                 self._engine.remove(snapshot.container_id)
-            return self._engine.create(spec), None
-        return snapshot.container_id, snapshot
+            return None
+        return snapshot
 
     def _pull(self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None) -> None:
         if login is None and operation.payload.get(HAD_LOGIN):
@@ -278,6 +291,7 @@ class Launch:
                 self._store.operations.drop(operation.id, operation.holder)
 
     def _remove(self, record: Record) -> None:
-        # Provisional: an engine that is away may still have it; the reconciler's sweep looks again.
+        # Provisional: an engine that is away may still have it; the reconciler's sweep looks again. By the container's
+        # id, since a removal that is carried out late must not meet the container of a retry, which has the same name.
         with suppress(ContainerMissing, Problem):
-            self._engine.remove(record.runtime_id)
+            self._engine.remove(self._engine.inspect(record.runtime_id).container_id)

@@ -175,7 +175,7 @@ class TestSweeps:
         world.engine.remove(made.runtime_id)
         request = StartRequest.model_validate({"image": "busybox"})
         record, _ = other.starts._new(ALICE, request, "runtime-0")
-        spec = other.starts._launch.spec(record, request)
+        spec = other.starts._launch.spec(record, request, "an attempt")
         world.engine.create(spec)
         foreign = world.engine.sibling("another")
         theirs = dict(spec.labels) | {"runtime-server.instance": "another"}

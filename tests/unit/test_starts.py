@@ -23,6 +23,7 @@ from runtime_server.errors import (
     StorageUnavailable,
 )
 from runtime_server.models import RuntimeStatus as S
+from runtime_server.models import StartRequest
 from runtime_server.runtimes import ids, steps
 from runtime_server.service import Service
 from tests.unit.conftest import ALICE, BOB, DEADLINE, Killed, World, eventually, get, start, status, sweep
@@ -64,6 +65,7 @@ def test_a_start_is_a_container_and_a_record(world: World, service: Service) -> 
     assert snapshot.container_id == made.container_id
     assert snapshot.labels["team"] == "x"
     ours = {key: value for key, value in snapshot.labels.items() if key.startswith("runtime-server.")}
+    assert ours.pop(labels.ATTEMPT)
     assert ours == {
         labels.INSTANCE: world.state.instance, labels.RUNTIME_ID: made.runtime_id, labels.NAME: "agent",
         labels.OWNER: "alice", labels.IMAGE: "busybox", labels.RETENTION: "7.0",
@@ -160,6 +162,42 @@ def test_an_engine_that_creates_late_is_cleaned_up_after(world: World, service: 
     assert containers(world) == [ContainerState.CREATED]
     sweep(service)
     assert containers(world) == []
+
+
+@pytest.mark.parametrize("method", ["create", "start", "inspect"])
+def test_a_removal_that_is_carried_out_late_spares_the_retry(
+    world: World, service: Service, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine may do what a call asked whose caller has given up, and then the retry's container has the name."""
+    asked: list[str] = []
+
+    def times_out(container: str) -> bool:
+        asked.append(container)
+        raise EngineTimeout
+
+    world.engine.fail_next(method, EngineTimeout(), after=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.engine, "remove", times_out)
+        with pytest.raises(EngineTimeout):
+            start(service, key=KEY)
+    again = start(service, key=KEY)
+    assert len(asked) == 1
+    world.engine.remove(asked[0])
+    assert world.engine.inspect(again.runtime_id).container_id == again.container_id
+    assert containers(world) == [ContainerState.RUNNING]
+
+
+def test_a_container_that_is_created_late_is_replaced(world: World, service: Service) -> None:
+    world.engine.fail_next("create", EngineTimeout())
+    with pytest.raises(EngineTimeout):
+        start(service, key=KEY)
+    record = service.store.get(ids.derived(world.state.instance, "alice", KEY))
+    assert record is not None
+    late = service.starts._launch.spec(record, StartRequest.model_validate(record.spec), "the first attempt")
+    world.engine.hook("create", lambda: world.engine.sibling().create(late), times=1)
+    assert start(service, key=KEY).status is S.RUNNING
+    assert containers(world) == [ContainerState.RUNNING]
+    assert world.engine.inspect(record.runtime_id).labels[labels.ATTEMPT] != "the first attempt"
 
 
 def test_a_retry_keeps_the_container_that_a_sweep_would_clear(world: World, service: Service) -> None:
