@@ -151,13 +151,13 @@ class Chores:
 
     def tidy(self, now: float) -> None:
         """Remove what has been stopped for longer than its retention; forget what was removed that long ago."""
+        for runtime_id in self._store.forget(now - self._retention):
+            (self._locks / runtime_id).unlink(missing_ok=True)
         for record in self._store.ended():
             kept = self._retention if record.retention is None else record.retention
             automatic = record.auto_remove and record.container_id is not None
             if automatic or (record.stopped_at or record.created_at) + kept < now:
                 self.submit(record.runtime_id, lambda record=record: self.remove_now(record))  # type: ignore[misc]
-        for runtime_id in self._store.forget(now - self._retention):
-            (self._locks / runtime_id).unlink(missing_ok=True)
         self._store.operations.expire(now)
 
     def remove_now(self, record: Record) -> None:
