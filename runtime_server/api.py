@@ -21,8 +21,10 @@ from runtime_server.web.problems import add_error_handlers
 from runtime_server.web.queries import NoQuery, RuntimeQuery, RuntimesQuery
 
 if TYPE_CHECKING:
+    from runtime_server.network.source import SourceCheck
     from runtime_server.runtimes.calls import Calls
     from runtime_server.runtimes.manager import RuntimeManager
+    from runtime_server.runtimes.quotas import Rates
 
 _ENGINE: Final = (errors.EngineUnreachable, errors.EngineTimeout, errors.EngineFailed)
 _ONE: Final = (errors.RuntimeNotFound,)
@@ -30,6 +32,7 @@ _ACTION: Final = (*_ONE, errors.InvalidState, errors.RuntimeBusy, *_ENGINE)
 _START: Final = (
     *_ENGINE,
     errors.PolicyRefused,
+    errors.QuotaExceeded,
     errors.NameConflict,
     errors.InvalidState,
     errors.RuntimeBusy,
@@ -67,6 +70,7 @@ _RUNTIME: Final[dict[str, Any]] = {
     "expires_at": None,
     "ports": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]},
     "labels": {"team": "agents"},
+    "environment": {"GREETING": None},
     "session_api_key": None,
     "exit": None,
     "error": None,
@@ -140,7 +144,7 @@ ROUTES: Final = (
                 summary="Let a paused runtime go on.",
                 request=models.ResumeRequest,
                 answers={200: Answered("It runs.", models.ActionResponse, _acted("running", "Resumed."))},
-                raises=_ACTION,
+                raises=(*_ACTION, errors.QuotaExceeded),
                 mutating=True,
                 example={"runtime_id": _ID},
             )
@@ -167,7 +171,7 @@ ROUTES: Final = (
         {
             "GET": Operation(
                 id="listRuntimes",
-                summary="List the caller's runtimes.",
+                summary="List the caller's runtimes; an admin's are everybody's.",
                 query=RuntimesQuery,
                 answers={200: Answered("A page.", models.RuntimePage, {"runtimes": [_RUNTIME], "next_cursor": None})},
             )
@@ -301,12 +305,18 @@ ROUTES: Final = (
 
 
 def create_api(
-    settings: Settings, manager: RuntimeManager, calls: Calls, keys: KeyRing
+    settings: Settings,
+    manager: RuntimeManager,
+    calls: Calls,
+    keys: KeyRing,
+    *,
+    rates: Rates | None = None,
+    sources: SourceCheck | None = None,
 ) -> falcon.App[ApiRequest, falcon.Response]:
     """The WSGI app. It does no I/O, and starts nothing."""
     services = Services(settings, manager, calls, ROUTES)
     public = frozenset(route.path for route in ROUTES if route.public)
-    app = LoggedApp(request_type=ApiRequest, middleware=middleware(settings, keys, public))
+    app = LoggedApp(request_type=ApiRequest, middleware=middleware(settings, keys, public, rates, sources))
     app.req_options.strip_url_path_trailing_slash = True
     add_error_handlers(app)
     for route in ROUTES:

@@ -329,6 +329,23 @@ class TooManyWaiting(Problem):
     code, status, title, retryable = "too-many-waiting", 429, "Too many waiting requests", True
 
 
+class QuotaExceeded(Problem):
+    """A limit on runtimes is reached: the owner's, or the host's.
+
+    Not retryable: the client doesn't send the call again by itself, since nothing frees a quota but the end or the
+    pause of a runtime. ``Retry-After`` tells when to look again at the soonest; the same call may then succeed.
+    """
+
+    code, status, title = "quota-exceeded", 429, "A quota is used up"
+    carries = ("limit", "maximum", "used")
+
+
+class RateLimited(Problem):
+    """The owner sends more requests a second than it may."""
+
+    code, status, title, retryable = "rate-limited", 429, "Too many requests", True
+
+
 class ServerDraining(Problem):
     """The server accepts no new starts, since it is about to stop."""
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -24,7 +25,9 @@ MIN_MEMORY = 6 * 1024 * 1024
 """Docker's least memory limit in bytes (Engine API 1.41: 400 below it)."""
 
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_MOST = 2**63 - 1
+"""The Engine's sizes are 64-bit integers."""
 RESERVED_PREFIX = "runtime-server."
 """Labels under this prefix are the service's own."""
 
@@ -36,11 +39,17 @@ def parse_size(value: str | int) -> int:
         ValueError: it isn't a size.
     """
     if isinstance(value, int):
-        return value
+        return _bounded(value)
     match = _SIZE.fullmatch(value.strip())
     if match is None:
         raise ValueError("must be bytes, or a number with one of the units b, k, m, g, t")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    return _bounded(int(float(match[1]) * _UNITS[match[2].lower()]))
+
+
+def _bounded(size: int) -> int:
+    if size > _MOST:
+        raise ValueError("must be less than 2^63 bytes")
+    return size
 
 
 class RuntimeStatus(StrEnum):
@@ -58,7 +67,7 @@ class RuntimeStatus(StrEnum):
 class Request(BaseModel):
     """A request body."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Answer(BaseModel):
@@ -68,12 +77,31 @@ class Answer(BaseModel):
 
 
 Alias = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$")]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$", max_length=4096)]
-EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[^=\x00]+$", max_length=1024)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$", max_length=4096)]
+EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[^=\x00-\x1f\x7f]+$", max_length=1024)]
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-Word = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", min_length=1, max_length=1024)]
+Word = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", min_length=1, max_length=1024)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Capability = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]{1,64}$")]
+Device = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^/[^:\x00-\x1f\x7f]+(:/[^:\x00-\x1f\x7f]+)?(:(r|w|m|rw|rm|wm|rwm))?$", max_length=1024
+    ),
+]
+HostName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,252})$")]
+HostAddress = Annotated[str, StringConstraints(pattern=r"^([0-9a-fA-F.:]{2,45}|host-gateway)$")]
+
+
+def _readable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must hold printable characters only, no invisible or direction-changing ones")
+    return value
+
+
+Name = Annotated[Word, AfterValidator(_readable)]
+"""A caller's own word, shown to people: nothing in it may hide or reorder what they see."""
 
 
 class PortBinding(Request):
@@ -137,36 +165,62 @@ class StartRequest(Request):
         description="Image reference.", examples=["busybox"]
     )
     name: Alias | None = Field(None, description="An alias, unique per owner.")
-    session_id: Word | None = Field(None, description="At most one live runtime per session and owner.")
+    session_id: Name | None = Field(None, description="At most one live runtime per session and owner.")
     command: PlainText | list[PlainText] | None = Field(
         None, description="Command, as a list or as a string that is split like a shell's words."
     )
     entrypoint: PlainText | list[PlainText] | None = Field(None, description="Replaces the image's entrypoint.")
-    environment: dict[EnvironmentName, PlainText] = Field(default_factory=dict, description="Environment variables.")
+    environment: dict[EnvironmentName, PlainText] = Field(
+        default_factory=dict, repr=False, description="Environment variables."
+    )
     ports: list[PortBinding] = Field(default_factory=list, max_length=128, description="Ports to publish.")
     volumes: list[VolumeMount] = Field(default_factory=list, max_length=128, description="Folders and volumes.")
     detach: bool = Field(True, description="Only true: runtimes always run detached.")
     auto_remove: bool = Field(False, description="Remove the container when it ends; the exit record stays.")
-    labels: dict[Word, PlainText] = Field(default_factory=dict, max_length=256, description="The caller's labels.")
+    labels: dict[Name, PlainText] = Field(default_factory=dict, max_length=256, description="The caller's labels.")
     restart_policy: RestartPolicy | None = Field(None, description="What happens when the process ends.")
-    network: Word | None = Field(None, description="An allowed network; none: the default bridge.")
+    network: Word | None = Field(None, description="An allowed network; none: the server's own.")
     working_dir: AbsolutePath | None = Field(None, description="Working directory.")
     user: Word | None = Field(None, description="User, `name`, `uid` or `uid:gid`.")
     group_add: list[Word] = Field(default_factory=list, max_length=64, description="Supplementary groups.")
     hostname: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,62})$")] | None = Field(
         None, description="Host name in the container; none: the runtime's id."
     )
-    cpus: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)] | None = Field(None, description="CPU limit.")
+    cpus: Annotated[float, Field(ge=0.01, le=4096, allow_inf_nan=False)] | None = Field(
+        None, description="CPU limit."
+    )
     memory: str | int | None = Field(None, description='Memory limit: `"512m"` or bytes.', examples=["512m"])
     pids_limit: Annotated[int, Field(ge=1, le=4_194_304)] | None = Field(None, description="Process limit.")
     shm_size: str | int | None = Field(None, description="Size of /dev/shm.", examples=["64m"])
     read_only: bool = Field(False, description="Mount the root file system read-only.")
-    tmpfs: dict[AbsolutePath, PlainText] = Field(default_factory=dict, description="Path to mount options.")
-    extra_hosts: dict[Word, Word] = Field(default_factory=dict, description="Host name to address.")
+    tmpfs: dict[AbsolutePath, PlainText] = Field(
+        default_factory=dict, max_length=64, description="Path to mount options."
+    )
+    extra_hosts: dict[HostName, HostAddress] = Field(
+        default_factory=dict, max_length=64, description="Host name to address, or to `host-gateway`."
+    )
     init: bool = Field(True, description="Run an init as process 1.")
     gpus: Literal["all"] | Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="GPUs.")
     platform: Word | None = Field(None, description="Platform, e.g. `linux/amd64`.")
-    runtime_class: Word | None = Field(None, description="OCI runtime of the engine.")
+    runtime_class: Word | None = Field(
+        None, description="OCI runtime, as `RUNTIME_SERVER_RUNTIME_CLASSES` names them."
+    )
+    resource_factor: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = Field(
+        1.0, description="Multiplies the default CPUs, memory and process limit.", examples=[2]
+    )
+    privileged: bool = Field(False, description="All the host's devices and capabilities; by policy only.")
+    devices: list[Device] = Field(
+        default_factory=list, max_length=64, description="Host devices, `host[:container[:rwm]]`; by policy only."
+    )
+    cap_add: list[Capability] = Field(
+        default_factory=list, max_length=64, description="Capabilities beyond the default ones; by policy only."
+    )
+    cap_drop: list[Capability] = Field(
+        default_factory=list, max_length=64, description="Default capabilities that it can do without; `ALL`: all."
+    )
+    no_new_privileges: bool | None = Field(
+        None, description="False lets set-user-id programs such as sudo work, by policy only; none: the server's."
+    )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="When to pull.")
     registry_auth: RegistryAuth | None = Field(None, description="Credentials for the pull.")
     ttl: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = Field(
@@ -286,7 +340,15 @@ class Runtime(Answer):
     expires_at: AwareDatetime | None = Field(None, description="When it will be stopped and removed.")
     ports: dict[str, list[HostPort]] = Field(default_factory=dict, description="Ports in the Engine's own shape.")
     labels: dict[str, str] = Field(default_factory=dict, description="The caller's labels.")
-    session_api_key: str | None = Field(None, description="Key of the service inside.")
+    environment: dict[str, str | None] | None = Field(
+        None,
+        repr=False,
+        description="The variables asked for: names, with null as values unless the owner asks for those "
+        "(`GET /runtimes/{id}?environment=values`). Null where it isn't known any more.",
+    )
+    session_api_key: str | None = Field(
+        None, repr=False, description="Key of the service inside; for its owner only."
+    )
     exit: Exit | None = Field(None, description="How it ended.")
     error: Failure | None = Field(None, description="Why it is in `error`.")
     restart_count: int = Field(0, description="How often the engine restarted it.")

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import platformdirs
 
 API_KEY_FILE = "api-key"
 """The generated key's file in the state directory, mode 0600."""
+
+
+KEYS_FILE = "keys.json"
+"""The hashed keys' file in the state directory, mode 0600."""
+
+
+class NotPrivate(Exception):
+    """Others can reach what holds secrets; the message is a sentence that says what to do."""
+
+
+def check_private(path: Path, found: os.stat_result) -> None:
+    """See that a file or folder, given what ``stat`` says of it, is this user's and nobody else's.
+
+    Raises:
+        NotPrivate: it isn't.
+    """
+    if found.st_uid != os.geteuid():
+        raise NotPrivate(f"{path} belongs to another user (uid {found.st_uid}).")
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077:
+        wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
+        raise NotPrivate(f"{path} is open to other users (mode {mode:04o}); use: chmod {wanted:o} {path}")
 
 
 def default_state_dir() -> Path:

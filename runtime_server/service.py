@@ -10,6 +10,10 @@ from runtime_server.engine.base import Engine
 from runtime_server.engine.discovery import socket_path
 from runtime_server.engine.docker import DockerEngine
 from runtime_server.errors import StorageUnavailable
+from runtime_server.network.addresses import RuntimeAddresses
+from runtime_server.network.firewall import Firewall
+from runtime_server.network.runtime_network import RuntimeNetwork
+from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.calls import Calls
 from runtime_server.runtimes.chores import Chores
 from runtime_server.runtimes.holders import LEASE, Holder
@@ -17,6 +21,8 @@ from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.manager import RuntimeManager
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
+from runtime_server.runtimes.queue import StartQueue
+from runtime_server.runtimes.quotas import Quotas, Rates
 from runtime_server.runtimes.reconciler import Reconciler
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
@@ -47,9 +53,10 @@ class Service:
             timeout=settings.engine_timeout,
             pool_size=settings.threads + settings.threads * 2,
         )
-        self.store = Store(Database(state.database))
+        self.store = Store(Database(state.database), settings.starting_places)
         self.holder = Holder(state.holders)
         self.lane = SlowLane(settings.slow_lane)
+        self.addresses = RuntimeAddresses(state.network)
         self._build_parts()
         calls = Calls(
             self.store.operations,
@@ -58,14 +65,32 @@ class Service:
             ttl=settings.idempotency_ttl,
             wait=settings.idempotency_wait,
         )
-        keys = KeyRing.from_settings(settings, state.generated_key)
-        self.app = create_api(settings, self.manager, calls, keys)
+        keys = KeyRing.from_settings(settings, state.key_file)
+        self.rates = Rates(settings, state.rates)
+        self.app = create_api(
+            settings, self.manager, calls, keys, rates=self.rates, sources=SourceCheck(self.addresses)
+        )
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
 
     def _build_parts(self) -> None:
         settings, state, engine, store = self.settings, self.state, self.engine, self.store
         socket = socket_path(settings.engine) if isinstance(engine, DockerEngine) else None
+        network = RuntimeNetwork(
+            engine,
+            settings.network,
+            self.addresses,
+            others=settings.allowed_networks,
+            firewall=self._firewall(local=socket is not None),
+            services=settings.host_services,
+            egress=settings.egress,
+            ipv6=settings.ipv6,
+        )
+        quotas = Quotas(settings)
+        threads = settings.threads * 2
+        # Some threads are left to those that are given a place while the others pull and wait for one.
+        lenders = threads - min(settings.starting_places, settings.threads)
+        queue = StartQueue(store, self.holder, lenders=lenders)
         launch = Launch(
             instance=state.instance,
             engine=engine,
@@ -73,6 +98,8 @@ class Service:
             pulls=Pulls(engine, store.operations, self.holder),
             holder=self.holder,
             policy=Policy(settings, forbidden=(socket,) if socket else ()),
+            queue=queue,
+            network=network,
         )
         self.starts = Starts(
             instance=state.instance,
@@ -80,7 +107,9 @@ class Service:
             launch=launch,
             holder=self.holder,
             lane=self.lane,
-            threads=settings.threads * 2,
+            queue=queue,
+            quotas=quotas,
+            threads=threads,
             draining=state.draining,
         )
         self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane)
@@ -96,6 +125,8 @@ class Service:
             lane=self.lane,
             locks=state.locks,
             rebuilding=state.rebuilding,
+            holder=self.holder,
+            quotas=quotas,
             max_wait=settings.max_wait,
         )
         self._chores = Chores(
@@ -116,7 +147,14 @@ class Service:
             lock=state.leader,
             rebuilding=state.rebuilding,
             sweep_interval=settings.sweep_interval,
+            network=network,
         )
+
+    def _firewall(self, *, local: bool) -> Firewall | None:
+        """What sets firewall rules; None where an administrator does, or there are no packets."""
+        if self.settings.firewall == "off" or not isinstance(self.engine, DockerEngine):
+            return None
+        return Firewall(self.state.firewall, local=local)
 
     def start_background(self) -> None:
         """Start the reconciler and the renewal of leases: in each worker, after fork."""
@@ -138,6 +176,7 @@ class Service:
         if self._keeper is not None:
             self._keeper.join(10)
         self.holder.close()
+        self.rates.close()
         self.store.database.close()
         self.engine.close()
 

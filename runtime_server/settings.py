@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime_server.models import MIN_MEMORY, parse_size
-from runtime_server.paths import default_state_dir, default_volume_root
+from runtime_server.paths import KEYS_FILE, default_state_dir, default_volume_root
 
 PREFIX = "RUNTIME_SERVER_"
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list."""
+
+
+_FORMS = {
+    "host_services": (
+        r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])(/(tcp|udp))?",
+        "port, port/tcp or port/udp",
+    ),
+    "runtime_classes": (r"[^=/\s]+=[^=/\s]+", "asked=engine's"),
+    "host_ports": (r"\d{1,5}(-\d{1,5})?", "ports or ranges like 8000-8999"),
+    "default_ulimits": (r"[a-z]+=\d{1,18}(:\d{1,18})?", "name=soft[:hard]"),
+}
+"""How each entry of these lists looks."""
+
+
+class OwnerLimits(BaseModel):
+    """One owner's limits in ``RUNTIME_SERVER_OWNER_LIMITS``; what it leaves out is as for everybody. 0: unlimited."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_runtimes: int | None = Field(None, ge=0)
+    max_running: int | None = Field(None, ge=0)
+    max_cpus: float | None = Field(None, ge=0, allow_inf_nan=False)
+    max_memory: str | int | None = None
+    requests_per_second: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    @field_validator("max_memory")
+    @classmethod
+    def _size(cls, value: str | int | None) -> str | int | None:
+        if value is not None and parse_size(value) < 0:
+            raise ValueError("must not be negative")
+        return value
 
 
 class Settings(BaseSettings):
@@ -37,7 +71,10 @@ class Settings(BaseSettings):
     graceful_timeout: int = Field(60, ge=1, description="Seconds that requests in flight get at SIGTERM.")
 
     auth: Literal["on", "off"] = Field("on", description="Whether callers need an API key.")
-    api_keys: str = Field("", repr=False, description="`name:key,…`; the name is the owner.")
+    api_keys: str = Field(
+        "", repr=False, description="`name:key,…`; the name is the owner, `name+admin:key` an admin's."
+    )
+    keys_file: Path | None = Field(None, description="Hashed API keys; none: `keys.json` in the state directory.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body in bytes.")
     unknown_fields: Literal["forbid", "ignore"] = Field(
         "forbid", description="Unknown JSON fields: 422 or a warning."
@@ -48,10 +85,28 @@ class Settings(BaseSettings):
         default_factory=lambda: (str(default_volume_root()),),
         description="Folders under which host paths may be mounted.",
     )
-    allowed_networks: Names = Field(("bridge", "none"), description="Networks that a start may name.")
-    default_cpus: float = Field(0.0, ge=0, description="CPUs where a start names none; 0: all of the host's.")
+    allowed_networks: Names = Field(
+        # Not `bridge`: runtimes reach one another there, and the host.
+        ("none",),
+        description="Networks that a start may name, besides none at all.",
+    )
+    network: str = Field(
+        "runtime-server",
+        pattern=r"^([a-zA-Z0-9][a-zA-Z0-9_.-]{0,62})?$",
+        description="Network of runtimes that name none, made at need; empty: the engine's default.",
+    )
+    # Costs Docker 20.10 a third of a second a start, and leads nowhere there: it translates no IPv6 addresses.
+    ipv6: bool = Field(False, description="Whether that network is made with IPv6, where the engine can.")
+    host_services: Names = Field(
+        (), description="Ports of the host, `8000` or `53/udp`, that runtimes reach as `host.docker.internal`."
+    )
+    egress: Literal["open", "none"] = Field("open", description="Whether runtimes may connect beyond the host.")
+    firewall: Literal["auto", "off"] = Field(
+        "auto", description="Whether the server sets firewall rules; off: an administrator does."
+    )
+    default_cpus: float = Field(2.0, ge=0, description="CPUs where a start names none; 0: all of the host's.")
     default_memory: str = Field("2g", description="Memory where a start names none; 0: unlimited.")
-    default_pids: int = Field(1024, ge=0, description="Process limit where a start names none; 0: unlimited.")
+    default_pids: int = Field(512, ge=0, description="Process limit where a start names none; 0: unlimited.")
     cap_add: Names = Field(
         (
             "CHOWN",
@@ -63,10 +118,59 @@ class Settings(BaseSettings):
             "SETUID",
             "SETPCAP",
             "NET_BIND_SERVICE",
+            # Both for sshd: its unprivileged half lives in a chroot, and a login is told to the audit system.
+            "SYS_CHROOT",
+            "AUDIT_WRITE",
         ),
         description="Capabilities that containers keep; all others are dropped.",
     )
     no_new_privileges: bool = Field(True, description="Whether containers get no-new-privileges.")
+    default_ulimits: Names = Field(
+        # Modest on purpose: an engine without CAP_SYS_RESOURCE can't raise a limit above its own.
+        ("nofile=16384", "core=0"),
+        description="`name=soft[:hard]` of every container.",
+    )
+    log_max_size: str = Field("10m", description="Size at which the engine starts a new log file; 0: its own rule.")
+    log_max_files: int = Field(3, ge=1, le=100, description="Log files that the engine keeps of a container.")
+
+    allowed_images: Names = Field(("*",), description="Globs of images that a start may name.")
+    restart_host_paths: bool = Field(False, description="Whether host paths below a root go with a restart policy.")
+    runtime_classes: Names = Field(
+        ("runc=runc", "crun=crun", "runsc=runsc", "gvisor=runsc", "sysbox-runc=sysbox-runc", "kata=kata"),
+        description="`asked=engine's` OCI runtimes; `*=…` for all others.",
+    )
+    host_ports: Names = Field(("1024-65535",), description="Host ports that a start may name.")
+    allowed_restart_policies: Names = Field(
+        ("no", "on-failure", "unless-stopped", "always"), description="Restart policies that a start may name."
+    )
+    allow_privileged: bool = Field(False, description="Whether a start may ask for privileged mode.")
+    allow_new_privileges: bool = Field(False, description="Whether a start may ask for sudo to work.")
+    allow_gpus: bool = Field(False, description="Whether a start may ask for GPUs.")
+    allowed_devices: Names = Field((), description="Globs of host devices that a start may name.")
+    allowed_capabilities: Names = Field((), description="Capabilities that a start may add to CAP_ADD; ALL: any.")
+    max_environment_bytes: int = Field(131_072, ge=0, description="Environment of one start, in bytes.")
+    max_labels: int = Field(64, ge=0, description="Labels of one start.")
+    max_pids: int = Field(4096, ge=0, description="Largest process limit of a start; 0: any.")
+    max_resource_factor: float = Field(8.0, gt=0, description="Largest `resource_factor` of a start.")
+
+    max_runtimes_per_owner: int = Field(
+        0, ge=0, description="An owner's runtimes that aren't removed; 0: unlimited, as in all quotas."
+    )
+    max_running_per_owner: int = Field(0, ge=0, description="An owner's runtimes that are starting or running.")
+    max_cpus_per_owner: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="CPUs of an owner's starting, running and paused runtimes."
+    )
+    max_memory_per_owner: str = Field("0", description="Memory of an owner's starting, running and paused runtimes.")
+    requests_per_second: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Requests that an owner may send, over all workers."
+    )
+    owner_limits: Annotated[dict[str, OwnerLimits], NoDecode] = Field(
+        default_factory=dict, description='Other limits for some owners: JSON, `{"ci": {"max_running": 50}}`.'
+    )
+    max_running: int = Field(0, ge=0, description="Runtimes of all owners that are starting or running.")
+    max_starting: int = Field(
+        0, ge=0, description="Starts that are worked on at once, others queue; 0: twice the cores."
+    )
 
     engine: str = Field("", description="Address of the engine, e.g. unix:///run/docker.sock; empty: discovered.")
     engine_timeout: float = Field(60.0, gt=0, description="Seconds that one engine call may take.")
@@ -76,7 +180,20 @@ class Settings(BaseSettings):
     max_wait: float = Field(300.0, gt=0, description="Longest `wait` or `timeout` of a waiting request, seconds.")
     sweep_interval: float = Field(30.0, gt=0, description="Seconds between two sweeps of the reconciler.")
 
-    @field_validator("volume_roots", "allowed_networks", "cap_add", mode="before")
+    @field_validator(
+        "volume_roots",
+        "allowed_networks",
+        "cap_add",
+        "default_ulimits",
+        "allowed_images",
+        "runtime_classes",
+        "host_ports",
+        "host_services",
+        "allowed_restart_policies",
+        "allowed_devices",
+        "allowed_capabilities",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -85,7 +202,7 @@ class Settings(BaseSettings):
 
     @field_validator("default_memory")
     @classmethod
-    def _size(cls, value: str) -> str:
+    def _least(cls, value: str) -> str:
         if 0 < parse_size(value) < MIN_MEMORY:
             raise ValueError("must be 0, or at least 6m")
         return value
@@ -98,6 +215,40 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be an IP address") from None
         return value
+
+    @field_validator("runtime_classes", "host_ports", "host_services", "default_ulimits")
+    @classmethod
+    def _formed(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        pattern, form = _FORMS[info.field_name or ""]
+        if not all(re.fullmatch(pattern, each, re.ASCII) for each in value):
+            raise ValueError(f"must be a list of {form}")
+        return value
+
+    @field_validator("owner_limits", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value or "{}")
+        except ValueError:
+            raise ValueError("must be JSON") from None
+
+    @field_validator("log_max_size", "max_memory_per_owner")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        parse_size(value)
+        return value
+
+    @property
+    def keys_path(self) -> Path:
+        """Where hashed API keys lie."""
+        return (self.keys_file or self.state_dir / KEYS_FILE).expanduser().absolute()
+
+    @property
+    def starting_places(self) -> int:
+        """How many starts are worked on at once."""
+        return self.max_starting or 2 * (os.cpu_count() or 1)
 
     @property
     def slow_lane(self) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime_server.paths import API_KEY_FILE
+from runtime_server.keys import KeyFile, KeyFileBroken
+from runtime_server.paths import API_KEY_FILE, NotPrivate, check_private
 from runtime_server.settings import Settings
 from runtime_server.store.migrate import migrate
 
@@ -22,12 +24,12 @@ class State:
     Attributes:
         directory: the state directory, mode 0700.
         instance: this instance's id, stamped on every container.
-        generated_key: the API key from the file; None where keys are configured or authentication is off.
+        key_file: where a generated API key lies; None where keys are configured or authentication is off.
     """
 
     directory: Path
     instance: str
-    generated_key: str | None
+    key_file: Path | None
 
     @property
     def database(self) -> Path:
@@ -45,6 +47,11 @@ class State:
         return self.directory / "locks"
 
     @property
+    def rates(self) -> Path:
+        """The folder of owners' token buckets."""
+        return self.directory / "rates"
+
+    @property
     def leader(self) -> Path:
         """The file whose lock makes a process the reconciler."""
         return self.directory / "reconciler.lock"
@@ -58,6 +65,16 @@ class State:
     def rebuilding(self) -> Path:
         """The mark that the database was lost, and not every container has its record again."""
         return self.directory / "rebuilding"
+
+    @property
+    def network(self) -> Path:
+        """The file that tells workers which addresses are runtimes'."""
+        return self.directory / "network.json"
+
+    @property
+    def firewall(self) -> Path:
+        """The file whose lock lets a process change firewall rules."""
+        return self.directory / "firewall.lock"
 
     @property
     def draining(self) -> Path:
@@ -74,13 +91,22 @@ def locate(settings: Settings) -> State:
     directory = settings.state_dir.expanduser().absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(directory / "prepare.lock"):
-        for folder in ("holders", "locks"):
+        for folder in ("holders", "locks", "rates"):
             (directory / folder).mkdir(mode=0o700, exist_ok=True)
         instance = _once(directory / "instance", lambda: secrets.token_hex(8))
-        key = None
+        key_file = None
         if settings.auth == "on" and not settings.api_keys:
-            key = _once(directory / API_KEY_FILE, lambda: secrets.token_urlsafe(32))
-    return State(directory=directory, instance=instance, generated_key=key)
+            key_file = directory / API_KEY_FILE
+            if not key_file.exists() and not _has_keys(settings):
+                _once(key_file, lambda: secrets.token_urlsafe(32))
+    return State(directory=directory, instance=instance, key_file=key_file)
+
+
+def _has_keys(settings: Settings) -> bool:
+    try:
+        return bool(KeyFile(settings.keys_path).read())
+    except (NotPrivate, KeyFileBroken):
+        return True  # whatever they are; who starts the server is told of it
 
 
 def prepare(settings: Settings) -> State:
@@ -88,8 +114,10 @@ def prepare(settings: Settings) -> State:
 
     Raises:
         OSError: the directory can't be made or written.
+        NotPrivate: other users can reach it.
         SchemaTooNew: a newer server made the database.
     """
+    check(settings)
     state = locate(settings)
     with _locked(state.directory / "prepare.lock"):
         had_database = state.directory / "had-database"
@@ -98,6 +126,24 @@ def prepare(settings: Settings) -> State:
         migrate(state.database)
         had_database.touch(mode=0o600)
     return state
+
+
+def check(settings: Settings) -> None:
+    """See that nobody but this user can reach the state directory and what is in it, if it is there.
+
+    Raises:
+        NotPrivate: somebody can.
+    """
+    _check(settings.state_dir.expanduser().absolute())
+
+
+def _check(path: Path) -> None:
+    with suppress(FileNotFoundError):  # files come and go meanwhile
+        found = path.stat()
+        check_private(path, found)
+        if stat.S_ISDIR(found.st_mode):
+            for each in path.iterdir():
+                _check(each)
 
 
 @contextmanager

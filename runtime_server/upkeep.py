@@ -7,7 +7,9 @@ from contextlib import suppress
 
 from runtime_server.engine.base import ContainerMissing
 from runtime_server.engine.docker import DockerEngine
+from runtime_server.errors import EngineFailed
 from runtime_server.models import RuntimeStatus
+from runtime_server.network.firewall import Firewall, FirewallFailed
 from runtime_server.runtimes import starts, stops
 from runtime_server.settings import Settings
 from runtime_server.state import State, locate
@@ -45,7 +47,7 @@ def undrain(settings: Settings) -> None:
 
 
 def purge(settings: Settings) -> int:
-    """Remove all containers of this instance, and mark their records.
+    """Remove all containers of this instance, its network and firewall rules, and mark the records.
 
     Returns:
         How many containers were removed.
@@ -61,6 +63,12 @@ def purge(settings: Settings) -> int:
         for listed in engine.list():
             with suppress(ContainerMissing):
                 removed += engine.remove(listed.container_id)
+        if settings.network:
+            with suppress(EngineFailed):  # somebody else's container is in it
+                engine.remove_network(settings.network)
+        state.network.unlink(missing_ok=True)
+        with suppress(FirewallFailed):  # who may not remove rules hasn't set any
+            Firewall(state.firewall).remove(state.instance)
         now = time.time()
         for record in store.present():
             store.change(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from runtime_server import __version__
-from runtime_server.cli import upkeep
+from runtime_server.cli import keys, network, upkeep
 from runtime_server.settings import PREFIX, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -74,3 +74,5 @@ def serve_command(check_config: bool, **overrides: Any) -> None:
 
 main.add_command(upkeep.drain)
 main.add_command(upkeep.purge)
+main.add_command(keys.keys)
+main.add_command(network.firewall)

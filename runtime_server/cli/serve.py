@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 import structlog
 
-from runtime_server.paths import API_KEY_FILE
+from runtime_server.keys import KeyFile, KeyFileBroken
+from runtime_server.paths import NotPrivate
 from runtime_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def prepare_state(settings: Settings) -> State:
 
     try:
         state = prepare(settings)
-    except SchemaTooNew as error:
+    except (NotPrivate, SchemaTooNew) as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(1) from None
     except OSError as error:
@@ -39,8 +40,8 @@ def prepare_state(settings: Settings) -> State:
         )
         raise SystemExit(1) from None
     log = structlog.get_logger("runtime_server")
-    if state.generated_key is not None:
-        log.info(f"The API key is in {state.directory / API_KEY_FILE}")
+    if state.key_file is not None and state.key_file.exists():
+        log.info(f"The API key is in {state.key_file}")
     elif settings.auth == "off":
         log.warning("RUNTIME_SERVER_AUTH=off: whoever reaches the port controls the runtimes.")
     return state
@@ -55,10 +56,30 @@ def check_keys(settings: Settings) -> None:
     from runtime_server.web.auth import KeyRing
 
     try:
-        KeyRing.from_settings(settings, None)
+        KeyRing.from_settings(settings)
+        if settings.auth == "on":
+            KeyFile(settings.keys_path).read()
+    except (NotPrivate, KeyFileBroken) as error:
+        click.echo(f"RUNTIME_SERVER_KEYS_FILE: {error}", err=True)
+        raise SystemExit(2) from None
     except ValueError as error:
         click.echo(f"{error}.", err=True)
         raise SystemExit(2) from None
+
+
+def check_state(settings: Settings) -> None:
+    """See that the state directory, where there is one, is nobody else's.
+
+    Raises:
+        SystemExit: 1, with a sentence on stderr.
+    """
+    from runtime_server.state import check
+
+    try:
+        check(settings)
+    except (NotPrivate, OSError) as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from None
 
 
 def check_port(host: str, port: int) -> None:
@@ -129,6 +150,7 @@ def _where(settings: Settings) -> str:
 def check_config(settings: Settings) -> bool:
     """Tell whether the service could run: settings, keys, engine. Writes nothing and listens nowhere."""
     check_keys(settings)
+    check_state(settings)
 
     from runtime_server.engine.docker import DockerEngine
     from runtime_server.errors import Problem

@@ -15,9 +15,14 @@ state_dir = click.option(
 )
 
 
-def _settings(directory: Path | None) -> Settings:
+def use_state_dir(directory: Path | None) -> None:
+    """Let the flag override the environment."""
     if directory is not None:
         os.environ[f"{PREFIX}STATE_DIR"] = str(directory)
+
+
+def _settings(directory: Path | None) -> Settings:
+    use_state_dir(directory)
     settings = load()
     if not settings.state_dir.expanduser().is_dir():
         raise click.ClickException(f"There is no instance in {settings.state_dir} (RUNTIME_SERVER_STATE_DIR).")

@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import pydantic_core
@@ -195,7 +195,12 @@ class RuntimeServerClient:
         return _parse(Runtime, self._transport.send(call))
 
     def get_runtime(
-        self, runtime_id: str, *, wait_for: RuntimeStatus | str | None = None, timeout: float | None = None
+        self,
+        runtime_id: str,
+        *,
+        wait_for: RuntimeStatus | str | None = None,
+        timeout: float | None = None,
+        environment: Literal["names", "values"] = "names",
     ) -> Runtime:
         """A runtime as it is now.
 
@@ -203,21 +208,24 @@ class RuntimeServerClient:
             runtime_id: id or alias.
             wait_for: let the server answer as soon as the runtime has this status.
             timeout: seconds after which it answers anyway.
+            environment: ``values`` for the environment's values too, which only the runtime's owner gets.
         """
-        return self._get(runtime_id, wait_for, timeout)
+        return self._get(runtime_id, wait_for, timeout, environment)
 
     def list_runtimes(
         self,
         *,
         status: RuntimeStatus | str | Iterable[RuntimeStatus | str] = (),
         labels: Mapping[str, str | None] | None = None,
+        owner: str | None = None,
         limit: int = 100,
     ) -> RuntimeListing:
-        """All runtimes of this key's owner, page by page as they are asked for.
+        """All runtimes of this key's owner, an admin's of all owners, page by page as they are asked for.
 
         Args:
             status: one status or several; none: all.
             labels: labels that they must have; ``None`` as a value: the label alone, whatever its value.
+            owner: only this owner's; for admins.
             limit: runtimes per page, 1 to 1000.
 
         Returns:
@@ -226,6 +234,7 @@ class RuntimeServerClient:
         statuses = [status] if isinstance(status, str) else list(status)
         query = [("status", str(each)) for each in statuses]
         query += [("label", key if value is None else f"{key}={value}") for key, value in (labels or {}).items()]
+        query += [("owner", owner)] if owner is not None else []
         query.append(("limit", str(limit)))
 
         def page(cursor: str | None) -> RuntimePage:
@@ -329,10 +338,12 @@ class RuntimeServerClient:
         runtime_id: str,
         wait_for: RuntimeStatus | str | None,
         timeout: float | None,
+        environment: str = "names",
         deadline: float | None = None,
     ) -> Runtime:
         query = [("wait_for", str(wait_for))] if wait_for is not None else []
         query += [("timeout", f"{timeout:g}")] if timeout is not None else []
+        query += [("environment", environment)] if environment != "names" else []
         patience = timeout or 0.0 if wait_for is not None and deadline is None else 0.0
         call = Call("GET", _runtime_path(runtime_id), tuple(query), patience=patience, deadline=deadline)
         return _parse(Runtime, self._transport.send(call))

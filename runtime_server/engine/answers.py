@@ -53,6 +53,10 @@ class StillPaused(Exception):
     """The engine, Podman, doesn't thaw what it is told to stop."""
 
 
+class LogSizeRefused(Exception):
+    """The engine's log driver (journald, syslog and the like) knows nothing of sizes."""
+
+
 class VersionMismatch(Exception):
     """The engine doesn't speak the API version that was agreed with it: it has been replaced since."""
 
@@ -241,6 +245,7 @@ TABLE = (
     Row(
         "capability", ("create",), (500,), r"unknown capability", SpecRejected, "The engine knows no such capability."
     ),
+    Row("log size", ("create",), (400, 500), r"unknown log opt", LogSizeRefused),
     Row("specification", ("create",), (400, 409), r"", SpecRejected),
     Row("specification, at start", ("start",), (400,), r"", SpecRejected),
     Row(

@@ -50,11 +50,24 @@ class Mount:
     source: str
     target: str
     read_only: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of a named volume that the engine makes."""
+    identity: tuple[int, int] | None = field(default=None, compare=False)
+    """Device and inode that policy found at ``source``."""
 
     @property
     def is_volume(self) -> bool:
         """Whether the source is a volume's name."""
         return not self.source.startswith("/")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMapping:
+    """A host device in the container; ``permissions`` of ``rwm``: read, write, make."""
+
+    source: str
+    target: str
+    permissions: str = "rwm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,7 @@ class RuntimeSpec:
     labels: Mapping[str, str]
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     ports: tuple[Publish, ...] = ()
     mounts: tuple[Mount, ...] = ()
     restart_policy: tuple[str, int] | None = None
@@ -92,11 +105,38 @@ class RuntimeSpec:
     cap_drop: tuple[str, ...] = ("ALL",)
     cap_add: tuple[str, ...] = ()
     no_new_privileges: bool = True
+    privileged: bool = False
+    devices: tuple[DeviceMapping, ...] = ()
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Name to soft and hard limit."""
+    log_max_size: int = 0
+    """Bytes of one log file; engines whose log driver doesn't know of sizes leave it out."""
+    log_max_files: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of the engine's.
+
+    Attributes:
+        bridge: the interface on the engine's host.
+        subnets, gateways: addresses in CIDR notation, and the host's own in each of them.
+        ours: this instance made it; ``foreign``: another did. Neither: an operator.
+        is_default: the engine's default bridge.
+    """
+
+    name: str
+    bridge: str
+    subnets: tuple[str, ...]
+    gateways: tuple[str, ...]
+    ours: bool = True
+    foreign: bool = False
+    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A container as it was at one moment. Times are Unix seconds."""
+    """A container as it was at one moment. Times are Unix seconds; limits of None are none."""
 
     container_id: str
     name: str
@@ -104,7 +144,7 @@ class Snapshot:
     image: str
     labels: Mapping[str, str]
     ports: Mapping[str, list[HostPort]] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     exit_code: int | None = None
     oom_killed: bool = False
     error: str = ""
@@ -112,6 +152,10 @@ class Snapshot:
     started_at: float | None = None
     finished_at: float | None = None
     restart_count: int = 0
+    cpus: float | None = None
+    memory: int | None = None
+    pid: int | None = None
+    """Of its first process, in the engine's own process namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +258,23 @@ class Engine(Protocol):
 
         Returns once the engine has accepted the subscription.
         """
+
+    def ensure_network(self, name: str, *, ipv6: bool = False) -> Network:
+        """The network for this instance's runtimes, made where it is missing, with no traffic between containers.
+
+        An operator's own network of that name is taken as it is; where another instance has the name, ours has the
+        instance's digits behind it. May be called by several processes at once.
+
+        Args:
+            name: of the network.
+            ipv6: give it a subnet of its own, where the engine can.
+        """
+
+    def find_network(self, name: str) -> Network | None:
+        """The network that ``ensure_network`` would return, if it is there."""
+
+    def remove_network(self, name: str) -> bool:
+        """Remove the network if this instance made it. False where there is none of ours."""
 
     def close(self) -> None:
         """Give back connections."""

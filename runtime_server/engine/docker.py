@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import re
@@ -14,12 +15,13 @@ import docker.auth
 import docker.errors
 from docker import APIClient
 
-from runtime_server.engine import answers, labels, translate
+from runtime_server.engine import answers, labels, networks, translate
 from runtime_server.engine.answers import mapped
 from runtime_server.engine.base import (
     ContainerMissing,
     ContainerState,
     Listed,
+    Network,
     RegistryLogin,
     RuntimeSpec,
     Snapshot,
@@ -56,6 +58,7 @@ class DockerEngine:
         self.instance = instance
         self._timeout = timeout
         self._lazy = LazyClient(address, timeout, pool_size)
+        self._log_sizes = True
 
     @contextlib.contextmanager
     def _call(self, operation: str, container: str | None = None, **carried: Any) -> Iterator[APIClient]:
@@ -125,6 +128,15 @@ class DockerEngine:
     def create(self, spec: RuntimeSpec) -> str:
         """See ``Engine``."""
         translate.image_reference(spec.image)
+        if self._log_sizes:
+            try:
+                return self._create(spec)
+            except answers.LogSizeRefused:
+                # Learnt from its refusal: to ask for the driver first would cost every process a call.
+                self._log_sizes = False
+        return self._create(dataclasses.replace(spec, log_max_size=0))
+
+    def _create(self, spec: RuntimeSpec) -> str:
         body = translate.create_body(spec)
         with self._call("create", image=spec.image, network=spec.network, runtime_class=spec.runtime_class) as client:
             made = client.create_container_from_config(  # type: ignore[no-untyped-call]
@@ -240,6 +252,21 @@ class DockerEngine:
                 timeout=self._timeout,
             )
             return DockerEvents(check(response))
+
+    def ensure_network(self, name: str, *, ipv6: bool = False) -> Network:
+        """See ``Engine``."""
+        with self._call("network") as client:
+            return networks.ensure(client, name, self.instance, ipv6=ipv6)
+
+    def find_network(self, name: str) -> Network | None:
+        """See ``Engine``."""
+        with self._call("network") as client:
+            return networks.find_own(client, name, self.instance)
+
+    def remove_network(self, name: str) -> bool:
+        """See ``Engine``."""
+        with self._call("network") as client:
+            return networks.remove(client, name, self.instance)
 
     def close(self) -> None:
         """See ``Engine``."""

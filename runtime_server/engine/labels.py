@@ -14,6 +14,8 @@ CREATED_AT = RESERVED_PREFIX + "created-at"
 EXPIRES_AT = RESERVED_PREFIX + "expires-at"
 RETENTION = RESERVED_PREFIX + "retention"
 AUTO_REMOVE = RESERVED_PREFIX + "auto-remove"
+VOLUME = RESERVED_PREFIX + "volume"
+"""On a named volume: the name that its owner gave it."""
 ATTEMPT = RESERVED_PREFIX + "attempt"
 """The operation that made the container: a start tells its own from what an attempt that failed left over."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from runtime_server.engine.base import ContainerMissing, Listed, RegistryLogin, RuntimeSpec, Snapshot
+from runtime_server.engine.base import ContainerMissing, Listed, Network, RegistryLogin, RuntimeSpec, Snapshot
 from runtime_server.engine.memory_containers import Container
 from runtime_server.engine.memory_events import MemoryEventStream
 from runtime_server.engine.memory_images import BUSYBOX, RUNS_ON, Image, Program
@@ -27,7 +27,7 @@ from runtime_server.models import EngineVersion
 
 METHODS = (
     "ping", "version", "image_present", "pull", "create", "start", "inspect", "pause", "resume", "stop", "remove",
-    "list", "logs", "events",
+    "list", "logs", "events", "ensure_network", "find_network", "remove_network",
 )  # fmt: skip
 """The engine's calls: what hooks can be set on, and what is counted."""
 
@@ -172,6 +172,24 @@ class MemoryEngine:
         with self._call("events"):
             return self._world.log.follow(self.instance, since)
 
+    def ensure_network(self, name: str, *, ipv6: bool = False) -> Network:  # noqa: ARG002 - there are no packets
+        """The network, made where it is missing."""
+        with self._call("ensure_network"):
+            self._world.networks.add(name)
+            return _network(name)
+
+    def find_network(self, name: str) -> Network | None:
+        """The network, if it is there."""
+        with self._call("find_network"):
+            return _network(name) if name in self._world.networks else None
+
+    def remove_network(self, name: str) -> bool:
+        """Forget the network. False where there is none."""
+        with self._call("remove_network"):
+            there = name in self._world.networks
+            self._world.networks.discard(name)
+            return there
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -298,3 +316,8 @@ class MemoryEngine:
                 if each.times is not None:
                     each.times -= 1
             each.action()
+
+
+def _network(name: str) -> Network:
+    # TEST-NET-1 (RFC 5737), where nobody's requests come from.
+    return Network(name, "rs-memory", ("192.0.2.0/24",), ("192.0.2.1",))

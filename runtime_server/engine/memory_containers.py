@@ -116,6 +116,8 @@ class Container:
             started_at=self.started_at,
             finished_at=self.finished_at,
             restart_count=self.restart_count,
+            cpus=self.spec.cpus,
+            memory=self.spec.memory,
         )
 
 

@@ -110,12 +110,26 @@ def _host_config(spec: RuntimeSpec) -> dict[str, Any]:
         "CapAdd": list(spec.cap_add),
         # Without ":true", which Podman doesn't take.
         "SecurityOpt": ["no-new-privileges"] if spec.no_new_privileges else [],
+        "Privileged": spec.privileged,
+        "Devices": [
+            {"PathOnHost": each.source, "PathInContainer": each.target, "CgroupPermissions": each.permissions}
+            for each in spec.devices
+        ],
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in spec.ulimits.items()],
+        "LogConfig": _log_config(spec),
     }
     if spec.restart_policy is not None:
         name, count = spec.restart_policy
         config["RestartPolicy"] = {"Name": name, "MaximumRetryCount": count}
     # False is a choice: a daemon may have an init by default.
     return {"Init": spec.init, **{key: value for key, value in config.items() if value}}
+
+
+def _log_config(spec: RuntimeSpec) -> dict[str, Any] | None:
+    if not spec.log_max_size:
+        return None
+    # Without a type the engine keeps its own driver; one that takes no sizes (journald, syslog) refuses them.
+    return {"Type": "", "Config": {"max-size": str(spec.log_max_size), "max-file": str(spec.log_max_files)}}
 
 
 def _port_bindings(spec: RuntimeSpec) -> dict[str, list[dict[str, str]]]:
@@ -131,7 +145,8 @@ def _port_bindings(spec: RuntimeSpec) -> dict[str, list[dict[str, str]]]:
 def _mount(mount: Mount) -> dict[str, Any]:
     # As ``Mounts``, not ``Binds``: with the latter the engine makes a missing source, as root.
     kind = "volume" if mount.is_volume else "bind"
-    return {"Type": kind, "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+    body = {"Type": kind, "Source": mount.source, "Target": mount.target, "ReadOnly": mount.read_only}
+    return body | ({"VolumeOptions": {"Labels": dict(mount.labels)}} if mount.labels else {})
 
 
 def _gpus(gpus: str | int | None) -> list[dict[str, Any]]:
@@ -142,7 +157,7 @@ def _gpus(gpus: str | int | None) -> list[dict[str, Any]]:
 
 def snapshot(attrs: JSON) -> Snapshot:
     """A container from ``GET /containers/{id}/json``."""
-    state, config = attrs["State"], attrs.get("Config") or {}
+    state, config, host = attrs["State"], attrs.get("Config") or {}, attrs.get("HostConfig") or {}
     status = container_state(state.get("Status") or "")
     return Snapshot(
         container_id=attrs["Id"],
@@ -159,6 +174,9 @@ def snapshot(attrs: JSON) -> Snapshot:
         started_at=unix_time(state.get("StartedAt")),
         finished_at=unix_time(state.get("FinishedAt")),
         restart_count=attrs.get("RestartCount") or 0,
+        pid=state.get("Pid") or None,
+        cpus=(host.get("NanoCpus") or 0) / 1_000_000_000 or None,
+        memory=host.get("Memory") or None,
     )
 
 

@@ -41,6 +41,4 @@ class Docs(Resource):
         read_query(req, NoQuery)
         resp.content_type = "text/html; charset=utf-8"
         resp.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        resp.set_header("X-Content-Type-Options", "nosniff")
-        resp.set_header("Referrer-Policy", "no-referrer")
         resp.data = self._page

@@ -24,7 +24,12 @@ class Runtimes(Resource):
         """List the caller's runtimes."""
         query = read_query(req, RuntimesQuery)
         page = self._manager.list(
-            req.context.caller, statuses=query.status, labels=query.labels, limit=query.limit, cursor=query.cursor
+            req.context.caller,
+            statuses=query.status,
+            labels=query.labels,
+            owner=query.owner,
+            limit=query.limit,
+            cursor=query.cursor,
         )
         set_answer(req, resp, page)
 
@@ -36,8 +41,9 @@ class RuntimeItem(Resource):
         """Read a runtime, or wait until it is in a state."""
         query = read_query(req, RuntimeQuery)
         timeout = min(query.timeout, self._services.settings.max_wait) if query.wait_for else 0.0
-        name = _named(req, runtime_id)
-        set_answer(req, resp, self._manager.get(req.context.caller, name, wait_for=query.wait_for, timeout=timeout))
+        caller, name, values = req.context.caller, _named(req, runtime_id), query.environment == "values"
+        found = self._manager.get(caller, name, wait_for=query.wait_for, timeout=timeout, values=values)
+        set_answer(req, resp, found)
 
     def on_delete(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Stop and remove a runtime."""

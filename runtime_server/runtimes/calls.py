@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime_server.errors import IdempotencyInFlight, IdempotencyKeyReused, StorageUnavailable, TooManyWaiting
 from runtime_server.runtimes.caller import Caller
@@ -27,7 +27,7 @@ class StoredAnswer:
     """An HTTP answer as it is kept. ``final``: whether the same call again would get the same."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     content_type: str
     headers: Mapping[str, str]
     final: bool

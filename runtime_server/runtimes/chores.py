@@ -24,6 +24,7 @@ from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.store import Store
+from runtime_server.store.usage import RESUME
 
 log = structlog.get_logger("runtime_server.reconciler")
 
@@ -113,13 +114,17 @@ class Chores:
             self._hand_on(self._quick_pool, runtime_id, again)
 
     def interrupted(self) -> None:
-        """Finish the starts and stops whose holders are gone; nobody may ever ask for such a pull again."""
-        for operation in self._store.operations.running(pulls.KIND):
+        """Finish the starts and stops whose holders are gone; nobody may ever ask for such a pull again.
+
+        What came of an interrupted resume's reservation, the engine knows.
+        """
+        for operation in self._store.operations.running(pulls.KIND, RESUME):
             if not self._holder.alive(operation):
                 self._store.operations.drop(operation.id, operation.holder)
         for operation in self._store.operations.running(starts.KIND, stops.KIND):
             if not self._holder.alive(operation):
                 self.submit(operation.key, lambda operation=operation: self._finish(operation))  # type: ignore[misc]
+        self._starts.advance()
 
     def _finish(self, operation: Operation) -> None:
         record = self._store.get(operation.key)
@@ -131,10 +136,7 @@ class Chores:
         if operation.kind == stops.KIND:
             self._stops.take_over(record, operation)
             return
-        if self._store.operations.take_over(operation, self._holder.id, self._holder.lease()):
-            mine = self._store.operations.find(starts.KIND, operation.owner, operation.key)
-            if mine is not None and mine.holder == self._holder.id:
-                self._starts.submit(record, mine)
+        self._starts.adopt(record, operation)
 
     def expire(self, now: float) -> None:
         """Stop and remove what is past its end."""

@@ -57,14 +57,22 @@ class Holder:
         """The end of a lease that is taken now."""
         return time.time() + LEASE
 
+    def keep(self, operation: Operation) -> None:
+        """Keep the operation's lease up from now on."""
+        self._active.add(operation.id)
+
+    def release(self, operation: Operation) -> None:
+        """Keep it up no longer."""
+        self._active.discard(operation.id)
+
     @contextmanager
     def working(self, operation: Operation) -> Iterator[None]:
         """Keep the operation's lease up meanwhile; one that nobody works on here any more runs out."""
-        self._active.add(operation.id)
+        self.keep(operation)
         try:
             yield
         finally:
-            self._active.discard(operation.id)
+            self.release(operation)
 
     def renew(self, operations: Operations) -> None:
         """Extend the leases of what this process works on; called well within each ``LEASE``."""
@@ -76,11 +84,13 @@ class Holder:
         """Whether the operation's holder lives and its lease runs."""
         if not operation.holder or operation.lease_until < time.time():
             return False
-        return operation.holder == self._id or self._locked(operation.holder)
+        return self.living(operation.holder)
+
+    def living(self, holder: str) -> bool:
+        """Whether the process that goes by this name lives."""
+        return bool(holder) and (holder == self._id or self._locked(holder))
 
     def _locked(self, holder: str) -> bool:
-        if not holder:
-            return False
         try:
             descriptor = os.open(self._folder / holder, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:

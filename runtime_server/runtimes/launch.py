@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from contextlib import suppress
@@ -22,15 +23,18 @@ from runtime_server.errors import (
     EngineFailed,
     ImageNotFound,
     InternalError,
+    NetworkNotFound,
     Problem,
     RegistryCredentialsLost,
     StorageUnavailable,
 )
 from runtime_server.models import RuntimeStatus, StartRequest
-from runtime_server.runtimes import views
+from runtime_server.network.runtime_network import RuntimeNetwork
+from runtime_server.runtimes import policy_mounts, views
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
+from runtime_server.runtimes.queue import StartQueue
 from runtime_server.runtimes.steps import reached
 from runtime_server.store.records import Operation, Record
 from runtime_server.store.store import Store
@@ -57,10 +61,21 @@ class Launch:
         pulls: fetches images.
         holder: this process.
         policy: makes specifications.
+        queue: gets the place back while an image is pulled.
+        network: of runtimes that name none; None leaves them on the engine's default.
     """
 
     def __init__(
-        self, *, instance: str, engine: Engine, store: Store, pulls: Pulls, holder: Holder, policy: Policy
+        self,
+        *,
+        instance: str,
+        engine: Engine,
+        store: Store,
+        pulls: Pulls,
+        holder: Holder,
+        policy: Policy,
+        queue: StartQueue,
+        network: RuntimeNetwork | None = None,
     ) -> None:
         self._instance = instance
         self._engine = engine
@@ -68,6 +83,8 @@ class Launch:
         self._pulls = pulls
         self._holder = holder
         self._policy = policy
+        self._queue = queue
+        self._network = network if network is not None and network.enabled else None
         self.closing = threading.Event()
 
     def spec(self, record: Record, request: StartRequest, attempt: str) -> RuntimeSpec:
@@ -79,6 +96,10 @@ class Launch:
         key = record.session_api_key
         environment = dict.fromkeys(tags.SESSION_KEY_VARIABLES, key) if key else {}
         return self._policy.spec(request, record.runtime_id, self._labels(record, attempt), environment)
+
+    def notes(self, request: StartRequest) -> list[str]:
+        """What a start gets otherwise than it asked for."""
+        return self._policy.notes(request)
 
     def _labels(self, record: Record, attempt: str) -> dict[str, str]:
         ours: dict[str, object | None] = {
@@ -115,26 +136,47 @@ class Launch:
     def _run(self, record: Record, operation: Operation, login: RegistryLogin | None) -> None:
         self._check(record, operation)  # it may have been queued for long
         request = StartRequest.model_validate(record.spec)
-        spec = self.spec(record, request, operation.id)
+        spec = self._connected(self.spec(record, request, operation.id))
         reached("recorded", record.runtime_id)
         if request.image_pull_policy == "Always":
             self._pull(record, operation, request, login)
         container_id, before = self._create(record, operation, request, spec, login)
         reached("created", record.runtime_id)
+        policy_mounts.unswapped(spec)
         self._check(record, operation)
         if before is None or before.started_at is None:
             # A container that ran already, in an attempt that crashed, isn't run a second time.
-            self._engine.start(container_id)
+            self._start(container_id, request)
         reached("started", record.runtime_id)
         at = time.time()
         snapshot = self._engine.inspect(container_id)
         reached("inspected", record.runtime_id)
+        policy_mounts.mounted(spec, snapshot)
         facts = views.facts(snapshot, at)
         changed = self._store.change(
             record.runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, error=None, **facts
         )
         if changed is None:
             raise _Superseded
+
+    def _connected(self, spec: RuntimeSpec) -> RuntimeSpec:
+        """With the server's own network, where the start names none; the caller's own names of hosts win."""
+        if self._network is None or spec.network is not None:
+            return spec
+        network = self._network.ensure()
+        hosts = {**self._network.extra_hosts(network), **spec.extra_hosts}
+        return dataclasses.replace(spec, network=network.name, extra_hosts=hosts)
+
+    def _start(self, container_id: str, request: StartRequest) -> None:
+        try:
+            self._engine.start(container_id)
+        except NetworkNotFound:
+            if self._network is None or request.network is not None:
+                raise
+            # Somebody removed it. The container has its name, and joins the new one.
+            self._network.forget()
+            self._network.ensure()
+            self._engine.start(container_id)
 
     def _create(
         self,
@@ -174,7 +216,9 @@ class Launch:
         except ContainerMissing:
             return None  # removed meanwhile, or none of ours
         another = snapshot.labels.get(tags.ATTEMPT) != spec.labels[tags.ATTEMPT]
-        if another or snapshot.state in (ContainerState.REMOVING, ContainerState.DEAD):
+        # Its host paths were checked by the process that made it: what they lead to now isn't what was seen then.
+        unchecked = snapshot.started_at is None and any(mount.identity for mount in spec.mounts)
+        if another or unchecked or snapshot.state in (ContainerState.REMOVING, ContainerState.DEAD):
             with suppress(ContainerMissing):
                 self._engine.remove(snapshot.container_id)
             return None
@@ -197,7 +241,8 @@ class Launch:
                     status_detail=f"Pulling {record.image}: {text}",
                 )
 
-        self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
+        with self._queue.lent(operation):
+            self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
         reached("pulled", record.runtime_id)
         self._check(record, operation)
 

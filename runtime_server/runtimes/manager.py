@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime_server._version import __version__
@@ -30,15 +31,17 @@ from runtime_server.models import (
 )
 from runtime_server.runtimes import cursors, views
 from runtime_server.runtimes.caller import Caller
-from runtime_server.runtimes.holders import runtime_lock
+from runtime_server.runtimes.holders import Holder, runtime_lock
+from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.starts import Starts, described
 from runtime_server.runtimes.states import Action, invalid, target
 from runtime_server.runtimes.steps import reached
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.waits import SlowLane, settled, until
-from runtime_server.store.records import Record, SessionTaken
+from runtime_server.store.records import Operation, Record, SessionTaken
 from runtime_server.store.store import LIVE, Store
+from runtime_server.store.usage import RESUME
 
 API_VERSION = "1"
 LOCK_WAIT = 15.0
@@ -56,6 +59,8 @@ class RuntimeManager:
         lane: bounds waiting threads.
         locks: the folder of runtimes' locks.
         rebuilding: while this file is there, records are missing.
+        holder: this process.
+        quotas: what owners may have.
         max_wait: the longest wait of a request, seconds.
     """
 
@@ -71,6 +76,8 @@ class RuntimeManager:
         lane: SlowLane,
         locks: Path,
         rebuilding: Path,
+        holder: Holder,
+        quotas: Quotas,
         max_wait: float,
     ) -> None:
         self._engine = engine
@@ -82,6 +89,8 @@ class RuntimeManager:
         self._lane = lane
         self._locks = locks
         self._rebuilding = rebuilding
+        self._holder = holder
+        self._quotas = quotas
         self._max_wait = max_wait
 
     def start(self, caller: Caller, request: StartRequest, *, key: str | None = None) -> StartResponse:
@@ -107,7 +116,7 @@ class RuntimeManager:
             except SessionTaken:
                 continue
             reached("answered", record.runtime_id)
-            return StartResponse(**views.wire(record), created=True, warnings=[])
+            return StartResponse(**views.wire(record), created=True, warnings=self._starts.notes(request))
         raise RuntimeBusy("The session's runtime changes too quickly.", retry_after=1)
 
     def _join(self, caller: Caller, live: Record, request: StartRequest, *, created: bool) -> StartResponse | None:
@@ -147,7 +156,7 @@ class RuntimeManager:
         """Thaw a runtime.
 
         Raises:
-            RuntimeNotFound, InvalidState, RuntimeBusy, EngineUnreachable, EngineTimeout.
+            RuntimeNotFound, InvalidState, QuotaExceeded, RuntimeBusy, EngineUnreachable, EngineTimeout.
         """
         return self._switch(caller, name, Action.RESUME, self._engine.resume, "running")
 
@@ -161,12 +170,18 @@ class RuntimeManager:
         with runtime_lock(self._locks, record.runtime_id, wait=LOCK_WAIT) as got:
             if not got:
                 raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
-            changed = self._call(action, call, record)
-            # Written as seen after the engine's answer. A stop that began meanwhile keeps its state.
-            both = {RuntimeStatus.RUNNING, RuntimeStatus.PAUSED}
-            self._store.change(
-                record.runtime_id, only_from=both, status=status, seen_at=time.time(), status_detail=None
-            )
+            with self._reserved(action, record) as reservation:
+                changed = self._call(action, call, record)
+                # Written as seen after the engine's answer. A stop that began meanwhile keeps its state.
+                both = {RuntimeStatus.RUNNING, RuntimeStatus.PAUSED}
+                self._store.change(
+                    record.runtime_id,
+                    only_from=both,
+                    end=reservation,
+                    status=status,
+                    seen_at=time.time(),
+                    status_detail=None,
+                )
         message = f"The runtime is {word}." if changed else f"The runtime is {word} already."
         return ActionResponse(
             runtime_id=record.runtime_id,
@@ -175,6 +190,38 @@ class RuntimeManager:
             message=message,
             changed=changed,
         )
+
+    @contextmanager
+    def _reserved(self, action: Action, record: Record) -> Iterator[str | None]:
+        """Hold a place among those that run while a resume does its work, where they are limited.
+
+        Yields:
+            The id of the reservation, which the write of the outcome ends.
+
+        Raises:
+            QuotaExceeded: there is no place.
+        """
+        limits = self._quotas.of(record.owner).to_run()
+        now = self._store.get(record.runtime_id) if action is Action.RESUME and limits else None
+        if now is None or now.status is not RuntimeStatus.PAUSED:
+            yield None
+            return
+        operation = Operation(
+            id=uuid.uuid4().hex,
+            kind=RESUME,
+            owner=record.owner,
+            key=record.runtime_id,
+            holder=self._holder.id,
+            lease_until=self._holder.lease(),
+        )
+        self._store.reserve_run(record, operation, limits)
+        with self._holder.working(operation):
+            try:
+                yield operation.id
+            except BaseException:
+                with suppress(StorageUnavailable):
+                    self._store.operations.drop(operation.id)
+                raise
 
     def _call(self, action: Action, call: Callable[[str], bool], record: Record) -> bool:
         """One engine call; where the engine contradicts the record, the record is mended and the call refused."""
@@ -223,10 +270,16 @@ class RuntimeManager:
         changed = self._store.change(record.runtime_id, only_from=LIVE, expires_at=end)
         if changed is None:
             raise invalid(Action.RENEW, self._find(caller, record.runtime_id).status)
-        return views.runtime(changed)
+        return views.runtime(changed, caller)
 
     def get(
-        self, caller: Caller, name: str, *, wait_for: RuntimeStatus | None = None, timeout: float = 0.0
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        wait_for: RuntimeStatus | None = None,
+        timeout: float = 0.0,
+        values: bool = False,
     ) -> Runtime:
         """A runtime.
 
@@ -235,6 +288,7 @@ class RuntimeManager:
             name: id or alias.
             wait_for: return only once it is in that state, can't get there any more, or the time is up.
             timeout: seconds to wait, at most the server's ``max_wait``.
+            values: also the environment's values, which are for the runtime's owner only.
 
         Raises:
             RuntimeNotFound: there is none.
@@ -243,7 +297,7 @@ class RuntimeManager:
         record = self._find(caller, name)
         if wait_for is not None and not settled(record, wait_for):
             record = self._wait(record, wait_for, min(timeout, self._max_wait))
-        return views.runtime(self._current(record))
+        return views.runtime(self._current(record), caller, values=values)
 
     def _wait(self, record: Record, wanted: RuntimeStatus, timeout: float) -> Record:
         last = record
@@ -267,15 +321,17 @@ class RuntimeManager:
         *,
         statuses: Sequence[RuntimeStatus] = (),
         labels: Mapping[str, str | None] | None = None,
+        owner: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> RuntimePage:
-        """The caller's runtimes, newest first; without ``statuses`` all that aren't removed.
+        """The caller's runtimes, an admin's are everybody's, newest first; without ``statuses`` all but removed ones.
 
         Args:
             caller: who asks.
             statuses: only these states.
             labels: only with these of the caller's labels; None as value: whatever its value.
+            owner: only this owner's; for all but admins, others have none.
             limit: how many at most.
             cursor: where the last page ended.
 
@@ -285,12 +341,15 @@ class RuntimeManager:
         self._refuse_while_rebuilding()
         shown = statuses or [status for status in RuntimeStatus if status is not RuntimeStatus.REMOVED]
         after = cursors.decode(cursor) if cursor else None
-        found = self._store.page(caller.owner, statuses=shown, labels=labels or {}, after=after, limit=limit + 1)
+        if owner is not None and not caller.sees(owner):
+            return RuntimePage(runtimes=[], next_cursor=None)
+        whose = owner if caller.admin else caller.owner
+        found = self._store.page(whose, statuses=shown, labels=labels or {}, after=after, limit=limit + 1)
         more = len(found) > limit
         found = found[:limit]
         next_cursor = cursors.encode(found[-1]) if more else None
         current = [record for record in self._all_current(found) if record.status in shown]
-        return RuntimePage(runtimes=[views.runtime(record) for record in current], next_cursor=next_cursor)
+        return RuntimePage(runtimes=[views.runtime(record, caller) for record in current], next_cursor=next_cursor)
 
     def _all_current(self, records: Sequence[Record]) -> Sequence[Record]:
         """As ``_current``, asking an engine that fails no more than once: each question may take its timeout."""
@@ -321,9 +380,18 @@ class RuntimeManager:
         return Version(server=__version__, api=API_VERSION, engine=engine)
 
     def _find(self, caller: Caller, name: str) -> Record:
+        """The runtime of that id, else the caller's own of that alias, else, for an admin, the only one of it.
+
+        An id goes first: nobody can name a runtime of theirs so that an admin takes it for another.
+        """
         record = self._store.get(name)
-        if record is None or record.owner != caller.owner:
+        if record is None or not caller.sees(record.owner):
             record = self._store.by_alias(caller.owner, name)
+        if record is None and caller.admin:
+            named = self._store.named(name)
+            if len({each.owner for each in named}) > 1:
+                raise RuntimeNotFound("Several owners have a runtime of that name; an id says which is meant.")
+            record = named[0] if named else None
         if record is None:
             self._refuse_while_rebuilding()
             raise RuntimeNotFound("No runtime has that id or alias.")

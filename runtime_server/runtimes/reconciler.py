@@ -21,6 +21,7 @@ from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerState, Engine, EngineEvent, EventStream, Listed
 from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
+from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.runtimes import views
 from runtime_server.runtimes.chores import Chores, without_container
 from runtime_server.runtimes.sync import ENDED, SETTLED, Liveness, Sync
@@ -57,6 +58,7 @@ class Reconciler:
         lock: the file whose lock makes it the one.
         rebuilding: the mark that records were lost; removed once every container has one.
         sweep_interval: seconds between two comparisons of everything.
+        network: is kept as the settings want it.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Reconciler:
         lock: Path,
         rebuilding: Path,
         sweep_interval: float,
+        network: RuntimeNetwork | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -79,6 +82,7 @@ class Reconciler:
         self._lock = lock
         self._rebuilding = rebuilding
         self._sweep_interval = sweep_interval
+        self._network = network
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._said_away = False
@@ -251,6 +255,8 @@ class Reconciler:
         for runtime_id, record in records.items():
             if runtime_id not in listed and record.status in SETTLED and record.container_id is not None:
                 self._look(record, None)
+        if self._network is not None:
+            self._network.keep()
 
 
 def _batch(events: queue.SimpleQueue[EngineEvent | None]) -> tuple[list[EngineEvent], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import time
 import uuid
@@ -12,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from runtime_server.engine.base import RegistryLogin
-from runtime_server.errors import NameConflict, RuntimeBusy, ServerDraining, TooManyWaiting
+from runtime_server.errors import NameConflict, RuntimeBusy, ServerDraining, StorageUnavailable, TooManyWaiting
 from runtime_server.models import RuntimeStatus, StartRequest
 from runtime_server.runtimes import ids, views
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.launch import HAD_LOGIN, Launch
+from runtime_server.runtimes.queue import StartQueue, Waiting
+from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.waits import SHORT, SlowLane
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record
+from runtime_server.store.slots import QUEUED, START
 from runtime_server.store.store import Store
 
-KIND = "start"
+KIND = START
 TRANSIENT = frozenset({"wait", "registry_auth"})
 """Fields of a start that don't describe the runtime and aren't kept."""
 
@@ -36,7 +40,9 @@ class Starts:
         launch: does the work.
         holder: this process.
         lane: bounds those who wait long.
-        threads: starts that this process works on at once; more are queued.
+        queue: those that wait for their turn.
+        quotas: what owners may have.
+        threads: starts that this process works on at once.
         draining: while this file is there, new starts are refused.
     """
 
@@ -48,6 +54,8 @@ class Starts:
         launch: Launch,
         holder: Holder,
         lane: SlowLane,
+        queue: StartQueue,
+        quotas: Quotas,
         threads: int,
         draining: Path,
     ) -> None:
@@ -56,9 +64,12 @@ class Starts:
         self._launch = launch
         self._holder = holder
         self._lane = lane
+        self._queue = queue
+        self._quotas = quotas
         self._draining = draining
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="start")
         self._futures: dict[str, Future[None]] = {}
+        queue.serve(self._submit)
 
     def start(self, caller: Caller, request: StartRequest, key: str | None) -> Record:
         """The runtime of a new start, or of the same start sent before; as it is after ``request.wait`` seconds.
@@ -66,17 +77,21 @@ class Starts:
         Raises:
             store.records.SessionTaken: the session has a live runtime.
             NameConflict: another runtime has the alias.
+            QuotaExceeded: the owner, or the host, has too much already.
             Problem: what the start failed with.
         """
         runtime_id = ids.derived(self._instance, caller.owner, key) if key else ids.fresh()
         record, operation = self._new(caller, request, runtime_id)
-        self._launch.spec(record, request, operation.id)  # refuse what policy forbids before anything is written
-        begun = self._begin(record, operation)
-        if begun is not None:
-            auth = request.registry_auth
-            login = RegistryLogin(auth.username, auth.password) if auth else None
-            self.submit(begun, operation, login)
+        spec = self._launch.spec(record, request, operation.id)  # refuse what policy forbids before anything is written
+        record = dataclasses.replace(record, cpus=spec.cpus, memory=spec.memory)
+        auth = request.registry_auth
+        login = RegistryLogin(auth.username, auth.password) if auth else None
+        self._begin(Waiting(record, operation, login))
         return self.await_start(runtime_id, request.wait)
+
+    def notes(self, request: StartRequest) -> list[str]:
+        """What a start gets otherwise than it asked for, in sentences."""
+        return self._launch.notes(request)
 
     def _new(self, caller: Caller, request: StartRequest, runtime_id: str) -> tuple[Record, Operation]:
         now = time.time()
@@ -109,22 +124,39 @@ class Starts:
             payload={HAD_LOGIN: had_login},
         )
 
-    def _begin(self, record: Record, operation: Operation) -> Record | None:
-        """Record the start; None where it was recorded before and needs nothing more."""
-        if self._draining.exists() and self._store.get(record.runtime_id) is None:
+    def _begin(self, waiting: Waiting) -> None:
+        """Record the start, unless it was recorded before, and have it run when its turn comes."""
+        if self._draining.exists() and self._store.get(waiting.record.runtime_id) is None:
             raise ServerDraining("The server is draining: it accepts no new starts.", retry_after=5)
+        self._queue.expect(waiting)
+        operation = None
+        try:
+            operation = self._record(waiting)
+        finally:
+            if operation is None or operation.stage != QUEUED:
+                self._queue.forget(waiting)
+        if operation is None:
+            return
+        self._futures[waiting.record.runtime_id] = waiting.done
+        waiting.done.add_done_callback(lambda done: self._forget(waiting.record.runtime_id, done))
+        if operation.stage == QUEUED:
+            self._queue.wait(waiting)
+        else:
+            self._submit(waiting)
+
+    def _record(self, waiting: Waiting) -> Operation | None:
+        """Write the start; None where it was recorded before and needs nothing more."""
+        record, operation = waiting.record, waiting.operation
         for _ in range(3):
             try:
-                self._store.add(record, operation)
+                return self._store.add(record, operation, limits=self._quotas.of(record.owner))
             except AliasTaken:
                 # SQLite names one broken rule of several: the alias may be held by this start's own record.
                 if self._store.get(record.runtime_id) is not None:
-                    return self._again(record, operation)
+                    return self._again(waiting)
                 self._free_alias(record)
             except IdTaken:
-                return self._again(record, operation)
-            else:
-                return record
+                return self._again(waiting)
         raise RuntimeBusy("The alias changes hands just now.", retry_after=1)
 
     def _free_alias(self, record: Record) -> None:
@@ -138,54 +170,62 @@ class Starts:
             return
         raise NameConflict(f"Another runtime is named {record.name}.", name=record.name, runtime_id=other.runtime_id)
 
-    def _again(self, record: Record, operation: Operation) -> Record | None:
+    def _again(self, waiting: Waiting) -> Operation | None:
         """A retry under the same id: begun anew only where the first attempt failed in a way that may pass."""
+        record = waiting.record
         first = self._store.get(record.runtime_id)
         if first is None or first.status is not RuntimeStatus.ERROR or not first.error:
             return None
         if not views.raised(first.error).retryable:
             return None
         try:
-            return self._store.change(
-                record.runtime_id,
-                only_from={RuntimeStatus.ERROR},
-                begin=operation,
-                status=RuntimeStatus.STARTING,
-                status_detail=None,
-                error=None,
-                exit=None,
-                stopped_at=None,
-                spec=record.spec,
-                session_api_key=record.session_api_key,
-                expires_at=record.expires_at,
-                seen_at=time.time(),
-            )
+            begun = self._store.begin_again(record, waiting.operation, limits=self._quotas.of(record.owner))
         except IdTaken:
             return None
         except AliasTaken:
             self._free_alias(first)
             raise RuntimeBusy("The alias changes hands just now.", retry_after=1) from None
+        # What the first attempt recorded holds, the time of its creation among it.
+        waiting.record = self._store.get(record.runtime_id) or record
+        return begun
 
     def began(self, caller: Caller, key: str | None, record: Record) -> bool:
         """Whether the record is of the start that the caller sent with that key."""
         return key is not None and record.runtime_id == ids.derived(self._instance, caller.owner, key)
 
-    def submit(self, record: Record, operation: Operation, login: RegistryLogin | None = None) -> None:
-        """Run the launch behind the request, its lease kept up from now on: it may be queued for long."""
+    def take_up(self, record: Record, operation: Operation) -> None:
+        """Work on a start that this process holds."""
+        self._submit(Waiting(record, operation))
+
+    def adopt(self, record: Record, operation: Operation) -> None:
+        """Finish a start whose worker is gone, when its turn comes."""
+        self._queue.adopt(operation, record)
+
+    def advance(self) -> None:
+        """Begin what is queued, if there is a place."""
+        self._queue.advance()
+
+    def _submit(self, waiting: Waiting) -> None:
+        """Run the launch behind the request, its lease kept up from now on: the pool may be busy for long."""
         work = ExitStack()
-        work.enter_context(self._holder.working(operation))
+        work.enter_context(self._holder.working(waiting.operation))
+        waiting.done.add_done_callback(lambda _: work.close())
         try:
-            future = self._pool.submit(self._launch.run, record, operation, login)
+            self._pool.submit(self._work, waiting)
         except RuntimeError:  # closed meanwhile: another worker takes it over
-            work.close()
-            return
-        self._futures[record.runtime_id] = future
+            waiting.done.set_result(None)
 
-        def done(_: Future[None]) -> None:
-            work.close()
-            self._futures.pop(record.runtime_id, None)
+    def _work(self, waiting: Waiting) -> None:
+        try:
+            self._launch.run(waiting.record, waiting.operation, waiting.login)
+        finally:
+            waiting.done.set_result(None)
+            with suppress(StorageUnavailable):
+                self._queue.advance()
 
-        future.add_done_callback(done)
+    def _forget(self, runtime_id: str, done: Future[None]) -> None:
+        if self._futures.get(runtime_id) is done:
+            del self._futures[runtime_id]
 
     def await_start(self, runtime_id: str, wait: float) -> Record:
         """The runtime as soon as it no longer is ``starting``, at the latest after ``wait`` seconds.
@@ -227,6 +267,7 @@ class Starts:
     def close(self) -> None:
         """Let go of what is being worked on; another worker takes it over."""
         self._launch.closing.set()
+        self._queue.close()
         self._pool.shutdown(wait=True)
 
 

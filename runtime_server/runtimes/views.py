@@ -10,6 +10,7 @@ from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerState, Snapshot
 from runtime_server.errors import Problem
 from runtime_server.models import RESERVED_PREFIX, Exit, Failure, HostPort, Runtime, RuntimeStatus, utc
+from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.states import seen
 from runtime_server.store.records import Record
 
@@ -33,6 +34,7 @@ def wire(record: Record) -> dict[str, Any]:
         "expires_at": utc(record.expires_at),
         "ports": {port: [HostPort(**each) for each in hosts] for port, hosts in record.ports.items()},
         "labels": record.labels,
+        "environment": environment(record),
         "session_api_key": record.session_api_key,
         "exit": Exit.model_validate(record.exit) if record.exit else None,
         "error": Failure.model_validate(record.error) if record.error else None,
@@ -41,9 +43,27 @@ def wire(record: Record) -> dict[str, Any]:
     }
 
 
-def runtime(record: Record) -> Runtime:
-    """The record as its owner sees it."""
-    return Runtime(**wire(record))
+def environment(record: Record, *, values: bool = False) -> dict[str, str | None] | None:
+    """The variables that the start asked for, None as values unless wanted; None where they aren't known."""
+    if not record.spec:
+        return None  # adopted
+    asked: dict[str, str] = record.spec.get("environment", {})
+    return {name: value if values else None for name, value in asked.items()}
+
+
+def runtime(record: Record, caller: Caller, *, values: bool = False) -> Runtime:
+    """The record as the caller sees it; secrets are its owner's alone, whoever else may see the rest.
+
+    Args:
+        record: the runtime.
+        caller: who looks.
+        values: also the environment's values.
+    """
+    if record.owner != caller.owner:
+        return Runtime(**(wire(record) | {"session_api_key": None}))
+    if not values:
+        return Runtime(**wire(record))
+    return Runtime(**(wire(record) | {"environment": environment(record, values=True)}))
 
 
 def failure(problem: Problem) -> dict[str, Any]:
@@ -136,6 +156,8 @@ def adopted(snapshot: Snapshot, at: float) -> Record:
         auto_remove=labels.get(tags.AUTO_REMOVE) == "true",
         labels={key: value for key, value in labels.items() if not key.startswith(RESERVED_PREFIX)},
         session_api_key=key if labels.get(tags.SESSION_ID) else None,
+        cpus=snapshot.cpus,
+        memory=snapshot.memory,
         **facts(snapshot, at),
     )
 

@@ -33,6 +33,7 @@ class Database:
             poolclass=sa.pool.NullPool,
             # One statement is one transaction; as an option of each connection it would cost a PRAGMA each time.
             isolation_level="AUTOCOMMIT",
+            hide_parameters=True,  # rows hold secrets, and errors are logged
             connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
         )
         sa.event.listen(self._engine, "connect", _set_up)

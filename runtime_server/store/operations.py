@@ -59,6 +59,12 @@ class Operations:
         """Delete within a caller's transaction."""
         _DELETE.run(connection, {"_id": operation_id})
 
+    def replace(self, connection: sa.Connection, operation: Operation) -> None:
+        """Insert within a caller's transaction, in place of one of the same kind, owner and key."""
+        same = (_columns.kind == operation.kind, _columns.owner == operation.owner, _columns.key == operation.key)
+        connection.execute(sa.delete(operations).where(*same))
+        _INSERT.run(connection, _values(operation))
+
     def claim(self, operation: Operation) -> bool:
         """Insert the row; False where the same kind, owner and key has one already."""
         with self._database.connection() as connection:

@@ -27,7 +27,11 @@ class SchemaTooNew(StorageUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A runtime's row. ``seen_at`` is when the engine was last known to be as the row says."""
+    """A runtime's row.
+
+    ``seen_at`` is when the engine was last known to be as the row says; ``cpus`` and ``memory`` (bytes) are the
+    limits that it runs with, None where it has none.
+    """
 
     runtime_id: str
     owner: str
@@ -39,7 +43,7 @@ class Record:
     session_id: str | None = None
     status_detail: str | None = None
     container_id: str | None = None
-    spec: dict[str, Any] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict, repr=False)
     ports: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     session_api_key: str | None = field(default=None, repr=False)
@@ -53,11 +57,17 @@ class Record:
     error: dict[str, Any] | None = None
     restart_count: int = 0
     logs: str | None = None
+    cpus: float | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Work that outlives a request or could be done twice. Its holder's death or its lease's end frees it."""
+    """Work that outlives a request or could be done twice. Its holder's death or its lease's end frees it.
+
+    The last three are for starts: ``stage`` is one of ``store.slots``, ``queued_at`` orders an owner's own, and
+    ``turn`` those of different owners.
+    """
 
     id: str
     kind: str
@@ -69,5 +79,8 @@ class Operation:
     expires_at: float | None = None
     fingerprint: str | None = None
     payload: dict[str, Any] = field(default_factory=dict)
-    answer: bytes | None = None
+    answer: bytes | None = field(default=None, repr=False)
     progress: str | None = None
+    stage: str | None = None
+    queued_at: float | None = None
+    turn: int = 0

@@ -48,11 +48,14 @@ runtimes = sa.Table(
     sa.Column("restart_count", sa.Integer, nullable=False),
     sa.Column("logs", sa.Text),
     sa.Column("seen_at", sa.Float, nullable=False),
+    sa.Column("cpus", sa.Float),
+    sa.Column("memory", sa.Integer),
     sa.Index("alias", "owner", "name", unique=True, sqlite_where=sa.text(ALIAS_HELD)),
     sa.Index("session", "owner", "session_id", unique=True, sqlite_where=sa.text(SESSION_HELD)),
     sa.Index("page", "owner", "created_at", "runtime_id"),
     sa.Index("expiry", "expires_at", sqlite_where=sa.text("expires_at IS NOT NULL")),
     sa.Index("by_status", "status"),
+    sa.Index("usage", "owner", "status", "cpus", "memory", sqlite_where=sa.text("status <> 'removed'")),
 )
 
 history = sa.Table(
@@ -80,6 +83,9 @@ operations = sa.Table(
     sa.Column("payload", sa.JSON, nullable=False),
     sa.Column("answer", sa.LargeBinary),
     sa.Column("progress", sa.Text),
+    sa.Column("stage", sa.Text),
+    sa.Column("queued_at", sa.Float),
+    sa.Column("turn", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("kind", "owner", "key", name="one_at_a_time"),
     sa.Index("by_holder", "holder", "done"),
 )

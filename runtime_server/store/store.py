@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -19,7 +20,10 @@ from runtime_server.store.database import Database
 from runtime_server.store.operations import Operations
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.schema import ALIAS_HELD, SESSION_HELD, history, runtimes
+from runtime_server.store.slots import DETAIL as QUEUED_DETAIL
+from runtime_server.store.slots import QUEUED, Slots
 from runtime_server.store.statements import Prepared
+from runtime_server.store.usage import Limits
 
 LIVE = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.PAUSED)
 """States in which a runtime can still do something."""
@@ -36,23 +40,34 @@ _BY_ALIAS = Prepared(
     .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.name == sa.bindparam("name"))
     .order_by(sa.literal_column(f"({ALIAS_HELD})").desc(), runtimes.c.created_at.desc())
 )
+_NAMED = sa.select(runtimes).where(runtimes.c.name == sa.bindparam("name")).order_by(runtimes.c.created_at.desc())
 _BY_SESSION = Prepared(
     sa.select(runtimes)
     .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.session_id == sa.bindparam("session"))
     .where(sa.text(SESSION_HELD))
 )
 _INSERT = Prepared(sa.insert(runtimes))
+_AGAIN = (
+    *("status", "status_detail", "error", "exit", "stopped_at", "spec", "session_api_key", "expires_at"),
+    *("cpus", "memory"),
+)
+"""What a second attempt sets anew."""
 
 
 class Store:
     """Records of runtimes, and the operations on them.
 
     All methods raise ``StorageUnavailable`` where the database can't be used.
+
+    Args:
+        database: where they are.
+        places: how many starts are worked on at once; 0: without end.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, places: int = 0) -> None:
         self.database = database
         self.operations = Operations(database)
+        self.slots = Slots(database, places)
 
     def get(self, runtime_id: str) -> Record | None:
         """The runtime with that id."""
@@ -61,6 +76,12 @@ class Store:
     def by_alias(self, owner: str, name: str) -> Record | None:
         """The owner's runtime with that alias: the one that holds it, else the newest that held it."""
         return self._one(_BY_ALIAS, {"owner": owner, "name": name})
+
+    def named(self, name: str) -> list[Record]:
+        """The runtimes of all owners with that alias, newest first: those that hold it, else those that held it."""
+        found = self._all(_NAMED, {"name": name})
+        ended = (RuntimeStatus.REMOVED, RuntimeStatus.ERROR)
+        return [each for each in found if each.status not in ended] or found
 
     def by_session(self, owner: str, session: str) -> Record | None:
         """The owner's live runtime of that session."""
@@ -71,19 +92,79 @@ class Store:
             row = statement.first(connection, values)
         return None if row is None else _record(row)
 
-    def add(self, record: Record, operation: Operation | None = None) -> None:
-        """Insert a runtime, and the operation that works on it, at once.
+    def add(
+        self, record: Record, operation: Operation | None = None, *, limits: Limits | None = None
+    ) -> Operation | None:
+        """Insert a runtime, and the start that works on it, at once.
+
+        Args:
+            record: the runtime.
+            operation: its start.
+            limits: what may be in use, this one included.
+
+        Returns:
+            The start as it was inserted: queued where no place was free.
 
         Raises:
             IdTaken, AliasTaken, SessionTaken: somebody else has it.
+            QuotaExceeded: a limit is reached.
         """
         try:
             with self.database.transaction() as connection:
+                if operation is not None:
+                    operation = self.slots.placed(connection, operation, record.created_at)
+                    if operation.stage == QUEUED:
+                        record = dataclasses.replace(record, status_detail=QUEUED_DETAIL)
+                # Inserted first: a call that was sent before is that, whatever has been used up meanwhile.
                 _INSERT.run(connection, _values(record))
                 if operation is not None:
                     self.operations.insert(connection, operation)
+                if limits:
+                    limits.check(connection, record)
         except (IntegrityError, sqlite3.IntegrityError) as error:
             raise _taken(error) from error
+        return operation
+
+    def begin_again(self, record: Record, operation: Operation, *, limits: Limits | None = None) -> Operation | None:
+        """Start a runtime that failed to start once more, under its old record.
+
+        Args:
+            record: as a new start would insert it.
+            operation: the new start.
+            limits: what may be in use, this one included.
+
+        Returns:
+            The start as it was inserted; None where the runtime is no longer in error.
+
+        Raises:
+            IdTaken: a start of this runtime is there already.
+            AliasTaken, SessionTaken: another has the alias or session meanwhile.
+            QuotaExceeded: a limit is reached.
+        """
+        values = {name: getattr(record, name) for name in _AGAIN} | {"seen_at": time.time()}
+        try:
+            with self.database.transaction() as connection:
+                operation = self.slots.placed(connection, operation, record.created_at)
+                values["status_detail"] = QUEUED_DETAIL if operation.stage == QUEUED else None
+                statement = _update(tuple(sorted(values)), (RuntimeStatus.ERROR,), False)
+                if statement.first(connection, {"_id": record.runtime_id, **values}) is None:
+                    return None
+                self.operations.insert(connection, operation)
+                if limits:
+                    limits.to_start_again().check(connection, record)
+        except (IntegrityError, sqlite3.IntegrityError) as error:
+            raise _taken(error) from error
+        return operation
+
+    def reserve_run(self, record: Record, operation: Operation, limits: Limits) -> None:
+        """Insert the operation of a resume, counted as running until it ends; an earlier one is a crash's.
+
+        Raises:
+            QuotaExceeded: a limit is reached; nothing is inserted.
+        """
+        with self.database.transaction() as connection:
+            self.operations.replace(connection, operation)
+            limits.to_run().check(connection, record)
 
     def change(
         self,
@@ -133,16 +214,18 @@ class Store:
 
     def page(
         self,
-        owner: str,
+        owner: str | None,
         *,
         statuses: Sequence[RuntimeStatus],
         labels: Mapping[str, str | None],
         after: tuple[float, str] | None,
         limit: int,
     ) -> list[Record]:
-        """The owner's runtimes, newest first, after the given (created_at, runtime_id)."""
+        """The owner's runtimes (None: everybody's), newest first, after the given (created_at, runtime_id)."""
         columns = runtimes.c
-        query = sa.select(runtimes).where(columns.owner == owner)
+        query = sa.select(runtimes)
+        if owner is not None:
+            query = query.where(columns.owner == owner)
         if statuses:
             query = query.where(columns.status.in_([str(status) for status in statuses]))
         for key, value in labels.items():
@@ -187,9 +270,9 @@ class Store:
         with self.database.connection() as connection:
             return [(row.at, row.status, row.detail) for row in connection.execute(query.order_by(history.c.id))]
 
-    def _all(self, query: sa.Select[Any]) -> list[Record]:
+    def _all(self, query: sa.Select[Any], values: Mapping[str, Any] | None = None) -> list[Record]:
         with self.database.connection() as connection:
-            return [_record(row._asdict()) for row in connection.execute(query)]
+            return [_record(row._asdict()) for row in connection.execute(query, values)]
 
 
 @lru_cache(maxsize=256)

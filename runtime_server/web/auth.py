@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
-import re
-from hashlib import sha256
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
 
 from runtime_server.errors import Unauthorized
+from runtime_server.keys import NAME, KeyFile, KeyFileBroken, Watched, digest
+from runtime_server.paths import NotPrivate, check_private
 from runtime_server.runtimes.caller import Caller
 from runtime_server.settings import Settings
 
@@ -16,45 +20,61 @@ LOCAL = Caller("local")
 GENERATED_OWNER = "default"
 """The owner whose key was generated at first start."""
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
+_ADMIN = "+admin"
+"""Ends an admin's name in the setting. A name can't hold a plus, but a key can hold any mark that followed it."""
+
+_log = structlog.get_logger("runtime_server.web")
 
 
 class KeyRing:
-    """The keys that are accepted, as SHA-256 digests.
+    """The keys that are accepted, by their SHA-256: those of the environment, of the key file, and the generated one.
+
+    Files are looked at anew for each request, by one ``stat``: a revoked key is refused from the next one on.
 
     Args:
-        keys: pairs of a name and its key; one name may have several keys, so that they can be rotated.
+        keys: names and keys; one name may have several keys, so that they can be rotated. ``name+admin`` is an admin.
+        files: what reads more callers by digest, from files.
         enabled: False lets everyone in, as ``LOCAL``.
     """
 
-    def __init__(self, keys: tuple[tuple[str, str], ...] = (), *, enabled: bool = True) -> None:
-        self._entries = tuple((_digest(key), Caller(name)) for name, key in keys)
+    def __init__(
+        self, keys: Sequence[tuple[str, str]] = (), *, files: Sequence[Watched[Caller]] = (), enabled: bool = True
+    ) -> None:
+        self._callers = {digest(key): _caller(name) for name, key in keys}
+        self._files = tuple(files)
         self._enabled = enabled
 
     @classmethod
-    def from_settings(cls, settings: Settings, generated_key: str | None) -> KeyRing:
-        """The keys of ``RUNTIME_SERVER_API_KEYS``, else the generated one.
+    def from_settings(cls, settings: Settings, generated: Path | None = None) -> KeyRing:
+        """The keys of ``RUNTIME_SERVER_API_KEYS`` and the key file, and a generated one while its file is there.
+
+        Args:
+            settings: the operator's.
+            generated: the generated key's file; None where there is none.
 
         Raises:
-            ValueError: the setting isn't ``name:key,…``; the message never holds a key.
+            ValueError: ``RUNTIME_SERVER_API_KEYS`` isn't ``name:key,…``; the message never holds a key.
         """
         if settings.auth == "off":
             return cls(enabled=False)
-        keys = parse_keys(settings.api_keys)
-        if not keys and generated_key:
-            keys = ((GENERATED_OWNER, generated_key),)
-        return cls(keys)
+        stored = KeyFile(settings.keys_path)
+        files = [Watched(stored.path, lambda: {each.sha256: Caller(each.name, each.admin) for each in stored.read()})]
+        if generated is not None:
+            files.append(Watched(generated, lambda: _generated(generated)))
+        return cls(parse_keys(settings.api_keys), files=files)
 
     def find(self, key: str | None) -> Caller | None:
-        """The key's caller, None where it is missing or wrong; takes the same time whichever key matches."""
+        """The key's caller, None where it is missing or wrong."""
         if not self._enabled:
             return LOCAL
-        presented = _digest(key or "")
-        found: Caller | None = None
-        for digest, caller in self._entries:
-            if hmac.compare_digest(digest, presented):
-                found = caller
-        return found if key else None
+        if not key:
+            return None
+        # Time tells at most something of a digest, which nobody can aim at.
+        presented = digest(key)
+        found = self._callers.get(presented)
+        for file in self._files:
+            found = found or _look(file).get(presented)
+        return found
 
     def caller_of(self, key: str | None) -> Caller:
         """The key's caller.
@@ -69,8 +89,32 @@ class KeyRing:
         return caller
 
 
+def _look(file: Watched[Caller]) -> Mapping[str, Caller]:
+    """The file's callers; none where it can't be trusted, until it is mended."""
+    try:
+        return file.look()
+    except (NotPrivate, KeyFileBroken) as error:
+        _log.error("API keys refused", reason=str(error))
+        return {}
+
+
+def _generated(path: Path) -> dict[str, Caller]:
+    try:
+        with path.open("rb") as file:
+            check_private(path, os.fstat(file.fileno()))
+            key = file.read().decode("ascii").strip()
+    except (OSError, ValueError):
+        return {}
+    return {digest(key): Caller(GENERATED_OWNER)} if key else {}
+
+
+def _caller(name: str) -> Caller:
+    owner, plus, _ = name.partition(_ADMIN)
+    return Caller(owner, admin=bool(plus))
+
+
 def parse_keys(text: str) -> tuple[tuple[str, str], ...]:
-    """The pairs of ``name:key,name2:key2``.
+    """The pairs of ``name:key,name2+admin:key2``.
 
     Raises:
         ValueError: with the entry's position and what is wrong with it, without the key.
@@ -81,7 +125,7 @@ def parse_keys(text: str) -> tuple[tuple[str, str], ...]:
         where = f"RUNTIME_SERVER_API_KEYS, entry {position}: "
         if not colon:
             raise ValueError(where + "must be name:key")
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name.removesuffix(_ADMIN)):
             raise ValueError(where + "the name must be 1 to 64 letters, digits, dots, dashes and underscores")
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError(where + "the key must be printable ASCII without spaces")
@@ -97,8 +141,3 @@ def presented_key(api_key: str | None, authorization: str | None) -> str | None:
         return api_key
     scheme, _, token = (authorization or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
-
-
-def _digest(key: str) -> bytes:
-    # WSGI hands headers over as latin-1 text: any byte may come.
-    return sha256(key.encode("utf-8", "surrogatepass")).digest()

@@ -38,11 +38,12 @@ def idempotency_key(req: ApiRequest) -> str | None:
     return key
 
 
-def fingerprint(method: str, path: str, document: Any) -> str:
-    """SHA-256 over what makes two requests the same: method, path and the body's JSON values."""
+def fingerprint(method: str, path: str, document: Any, *, admin: bool = False) -> str:
+    """SHA-256 over what makes two requests the same: method, path, body and whether an admin asks."""
     if isinstance(document, dict) and _CREDENTIALS in document:
         document = {**document, _CREDENTIALS: None}
-    canonical = json.dumps([method, path, document], sort_keys=True, separators=(",", ":"))
+    parts = [method, path, document, *(["admin"] if admin else [])]
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return sha256(canonical.encode()).hexdigest()
 
 
@@ -69,7 +70,7 @@ def answer_once(
     if key is None:
         set_answer(req, resp, work(), status)
         return
-    same = fingerprint(req.method, req.path, req.context.document)
+    same = fingerprint(req.method, req.path, req.context.document, admin=req.context.caller.admin)
     stored, replayed = calls.once(
         req.context.caller, key, same, lambda: _stored(req, work, status), unrecorded=unrecorded
     )
@@ -99,5 +100,6 @@ def _stored(req: ApiRequest, work: Callable[[], BaseModel], status: int) -> Stor
         problem_bytes(problem, req.context.request_id),
         MEDIA_TYPE,
         problem_headers(problem),
-        final=not problem.retryable and problem.status < 500,
+        # A quota's 429 isn't retried by itself, but passes: the same call may be sent again later.
+        final=not problem.retryable and problem.status < 500 and problem.status != 429,
     )

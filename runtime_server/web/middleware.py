@@ -7,6 +7,8 @@ from typing import Any
 
 import falcon
 
+from runtime_server.network.source import SourceCheck
+from runtime_server.runtimes.quotas import Rates
 from runtime_server.settings import Settings
 from runtime_server.web.access_log import AccessLog
 from runtime_server.web.auth import KeyRing, presented_key
@@ -14,6 +16,8 @@ from runtime_server.web.context import ApiRequest
 
 REQUEST_ID = "X-Request-ID"
 
+_CSP = "Content-Security-Policy"
+_SAFE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -33,6 +37,16 @@ class RequestId:
     def process_response(self, req: ApiRequest, resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
         """Tell the id."""
         resp.set_header(REQUEST_ID, req.context.request_id)
+
+
+class SafeHeaders:
+    """Headers of every answer, as for an API that no browser shows, caches or frames; a page may set its own CSP."""
+
+    def process_response(self, _req: ApiRequest, resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
+        """Set them."""
+        if resp.get_header(_CSP) is None:
+            resp.set_header(_CSP, "default-src 'none'; frame-ancestors 'none'")
+        resp.set_headers(_SAFE)
 
 
 class Authentication:
@@ -58,9 +72,39 @@ class Authentication:
             req.context.caller = self._keys.caller_of(key)
 
 
-def middleware(settings: Settings, keys: KeyRing, public: frozenset[str]) -> list[Any]:
+class RateLimit:
+    """Count each owner's requests; what is public stays free, health checks above all.
+
+    Args:
+        rates: the owners' token buckets.
+        public: URI templates of routes that are answered without a key.
+    """
+
+    def __init__(self, rates: Rates, public: frozenset[str]) -> None:
+        self._rates = rates
+        self._public = public
+
+    def process_resource(
+        self, req: ApiRequest, _resp: falcon.Response, _resource: object, _params: dict[str, Any]
+    ) -> None:
+        """Take a token, or refuse."""
+        if req.context.authenticated and req.uri_template not in self._public:
+            self._rates.take(req.context.caller.owner)
+
+
+def middleware(
+    settings: Settings,
+    keys: KeyRing,
+    public: frozenset[str],
+    rates: Rates | None = None,
+    sources: SourceCheck | None = None,
+) -> list[Any]:
     """The app's middleware; with ``log_level`` above info there is no access log, and no cost of one."""
-    found: list[Any] = [RequestId(settings), Authentication(keys, public)]
+    found: list[Any] = [RequestId(settings), SafeHeaders(), Authentication(keys, public)]
+    if sources is not None:
+        found.insert(1, sources)
+    if rates is not None and rates.any:
+        found.append(RateLimit(rates, public))
     if settings.log_level in {"debug", "info"}:
         found.insert(0, AccessLog())
     return found

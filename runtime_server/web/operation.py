@@ -15,7 +15,9 @@ from runtime_server.errors import (
     IdempotencyKeyReused,
     InternalError,
     MalformedJson,
+    PolicyRefused,
     Problem,
+    RateLimited,
     StorageUnavailable,
     Unauthorized,
     UnsupportedMediaType,
@@ -74,9 +76,10 @@ class Operation:
     @property
     def problems(self) -> tuple[type[Problem], ...]:
         """Everything that it can raise, in the order of status and code."""
-        found: set[type[Problem]] = {InternalError, *self.raises}
+        # Policy refuses runtimes, whatever they ask.
+        found: set[type[Problem]] = {InternalError, PolicyRefused, *self.raises}
         if not self.public:
-            found |= {Unauthorized, StorageUnavailable}
+            found |= {Unauthorized, RateLimited, StorageUnavailable}
         if self.query is not None:
             found |= {BadRequest, ValidationFailed}
         if self.request is not None:

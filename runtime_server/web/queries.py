@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
@@ -30,6 +30,9 @@ class RuntimesQuery(Query):
     )
     label: list[Annotated[str, StringConstraints(min_length=1, max_length=4096)]] = Field(
         default_factory=list, max_length=64, description="Only with this label, as `key` or `key=value`; repeatable."
+    )
+    owner: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        None, description="Only this owner's, where the caller is an admin; others see none but their own."
     )
     limit: int = Field(100, ge=1, le=1000, description="How many at most.")
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
@@ -66,3 +69,6 @@ class RuntimeQuery(Query):
 
     wait_for: RuntimeStatus | None = Field(None, description="Answer once it is in this state, or at the timeout.")
     timeout: Seconds = Field(30.0, description="Seconds to wait, with `wait_for`; the server has a limit of its own.")
+    environment: Literal["names", "values"] = Field(
+        "names", description="`values`: with the environment's values, which only the runtime's owner gets."
+    )

@@ -77,7 +77,13 @@ class FakeManager:
         return Runtime(**self._runtime(caller))
 
     def get(
-        self, caller: Caller, name: str, *, wait_for: RuntimeStatus | None = None, timeout: float = 0.0
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        wait_for: RuntimeStatus | None = None,
+        timeout: float = 0.0,
+        values: bool = False,
     ) -> Runtime:
         self._note("get", caller.owner, name, wait_for, timeout)
         self._known(name)
@@ -89,6 +95,7 @@ class FakeManager:
         *,
         statuses: Sequence[RuntimeStatus] = (),
         labels: Mapping[str, str | None],
+        owner: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> RuntimePage:

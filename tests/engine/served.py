@@ -83,6 +83,7 @@ def serve(folder: Path, docker: APIClient, **settings: Any) -> Iterator[Served]:
         "state_dir": folder / "state",
         "volume_roots": (str(volumes),),
         "api_keys": "me:key-of-me,stranger:key-of-stranger",
+        "allowed_networks": ("bridge", "none"),
         "log_level": "error",
         **settings,
     }

@@ -20,7 +20,8 @@ from tests.engine.served import Served, eventually, serve
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, docker_client: APIClient, test_images: None) -> Iterator[Served]:
     networks = ("bridge", "none", "no-such-network")
-    with serve(tmp_path_factory.mktemp("errors"), docker_client, allowed_networks=networks) as found:
+    rules = {"allowed_networks": networks, "runtime_classes": ("no-such-class=no-such-class",)}
+    with serve(tmp_path_factory.mktemp("errors"), docker_client, **rules) as found:
         yield found
 
 

@@ -79,7 +79,7 @@ def test_limits_and_defaults(served: Served) -> None:
         ).runtime_id
     )["HostConfig"]
 
-    assert (plain["NanoCpus"], plain["Memory"], plain["PidsLimit"]) == (500_000_000, 2 * 2**30, 1024)
+    assert (plain["NanoCpus"], plain["Memory"], plain["PidsLimit"]) == (500_000_000, 2 * 2**30, 512)
     assert plain["Init"] is True
     assert plain["CapDrop"] == ["ALL"]
     assert "no-new-privileges" in plain["SecurityOpt"][0]
@@ -126,9 +126,10 @@ def test_volumes(served: Served) -> None:
     assert (folder / "made").read_text() == "back\n"
     assert not (folder / "not").exists()
     assert served.output(second.runtime_id).startswith("kept")
+    (named,) = {each["Name"] for each in served.inspect(second.runtime_id)["Mounts"]}
     for each in (first, second):
         served.client.remove_runtime(each.runtime_id)
-    served.docker.remove_volume("runtime-server-test-volume")
+    served.docker.remove_volume(named)
 
 
 def test_a_published_port_answers_while_it_runs(served: Served) -> None:

@@ -218,6 +218,7 @@ class Site:
     def _mark(self, name: str, done: str, step: str) -> None:
         (self.state_dir / done).unlink(missing_ok=True)
         draft = self.state_dir / f"{name}.new"
+        draft.touch(mode=0o600)
         draft.write_text(step)
         draft.rename(self.state_dir / name)
 

@@ -295,6 +295,7 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
         {},
     ),
     ("capability", "create", 500, 'container create: "CAP_ZZ": unknown capability', SpecRejected, {}),
+    ("log size", "create", 400, "unknown log opt 'max-size' for journald log driver", answers.LogSizeRefused, {}),
     ("specification", "create", 400, 'invalid CapAdd: unknown capability: "CAP_ZZ"', SpecRejected, {}),
     ("specification, at start", "start", 400, SHIM + "apparmor profile is missing", SpecRejected, {}),
     (

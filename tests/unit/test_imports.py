@@ -21,7 +21,8 @@ EDGE = frozenset({"wsgi", "cli", "gunicorn_conf"})
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models", "paths", "_version"}),
     frozenset({"settings", "logs"}),
-    frozenset({"engine", "store"}),
+    frozenset({"engine", "keys", "store"}),
+    frozenset({"network"}),
     frozenset({"runtimes"}),
     frozenset({"state"}),
     frozenset({"web"}),

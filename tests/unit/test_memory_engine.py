@@ -244,6 +244,9 @@ CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "list": lambda engine: engine.list(),
     "logs": lambda engine: engine.logs("runtime-0"),
     "events": lambda engine: engine.events().close(),
+    "ensure_network": lambda engine: engine.ensure_network("ours"),
+    "find_network": lambda engine: engine.find_network("ours"),
+    "remove_network": lambda engine: engine.remove_network("ours"),
 }
 
 

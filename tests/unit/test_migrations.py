@@ -38,7 +38,7 @@ def test_several_prepare_at_once_and_agree(tmp_path: Path) -> None:
         states = list(pool.map(prepare, [settings] * 3))
     assert len(set(states)) == 1
     state = states[0]
-    assert state.generated_key
+    assert state.key_file
     assert not state.rebuilding.exists()
     for path in [state.directory, *state.directory.rglob("*")]:
         expected = 0o700 if path.is_dir() else 0o600

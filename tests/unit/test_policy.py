@@ -1,3 +1,5 @@
+"""What a start may ask for: each rule, allowed and refused, and what a start gets without asking."""
+
 from __future__ import annotations
 
 import os
@@ -6,112 +8,191 @@ from typing import Any
 
 import pytest
 
-from runtime_server.engine.base import Mount, RuntimeSpec
-from runtime_server.errors import LimitOutOfRange, PolicyRefused, ValidationFailed
+from runtime_server.engine import labels
+from runtime_server.engine.base import DeviceMapping, RuntimeSpec
+from runtime_server.errors import LimitOutOfRange, PolicyRefused
 from runtime_server.models import StartRequest
 from runtime_server.runtimes.policy import Policy
+from runtime_server.runtimes.policy_images import allowed
+from runtime_server.runtimes.policy_rules import RULES, table
 from runtime_server.settings import PREFIX, Settings
 
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in [each for each in os.environ if each.startswith(PREFIX)]:
-        monkeypatch.delenv(name)
-    (tmp_path / "root" / "deep").mkdir(parents=True)
-    return tmp_path / "root"
+OURS = {labels.INSTANCE: "0123456789abcdef", labels.OWNER: "alice"}
 
 
-def spec(root: Path, request: dict[str, Any], forbidden: tuple[str, ...] = (), **settings: Any) -> RuntimeSpec:
-    values: dict[str, Any] = {"state_dir": root.parent / "state", "volume_roots": (str(root),)}
-    policy = Policy(Settings.model_validate({**values, **settings}), forbidden)
-    wanted = StartRequest.model_validate({"image": "busybox", **request})
-    return policy.spec(wanted, "runtime-0", {"a": "b"}, {"KEY": "ours"})
+def spec_of(settings: dict[str, Any] | None = None, owner: str = "alice", **fields: Any) -> RuntimeSpec:
+    policy = Policy(Settings.model_validate(settings or {}))
+    request = StartRequest.model_validate({"image": "busybox", **fields})
+    return policy.spec(request, "runtime-0123456789ab", OURS | {labels.OWNER: owner}, {})
 
 
-def volume(path: str | Path, **more: str) -> dict[str, Any]:
-    return {"volumes": [{"host_path": str(path), "container_path": "/work", **more}]}
+RULED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    # the setting, a start that the default allows, one that it refuses, and the setting that allows that
+    ("ALLOWED_NETWORKS", {"network": "none"}, {"network": "bridge"}, {"allowed_networks": "bridge"}),
+    ("PUBLISH_HOST", {"ports": [{"container_port": 1, "host_ip": "::1"}]},
+     {"ports": [{"container_port": 1, "host_ip": "0.0.0.0"}]}, {"publish_host": "0.0.0.0"}),
+    ("HOST_PORTS", {"ports": [{"container_port": 1, "host_port": 1024}]},
+     {"ports": [{"container_port": 1, "host_port": 1023}]}, {"host_ports": "80,1000-1023"}),
+    ("RUNTIME_CLASSES", {"runtime_class": "runc"}, {"runtime_class": "/srv/mine"}, {"runtime_classes": "*=runc"}),
+    ("ALLOW_PRIVILEGED", {"privileged": False}, {"privileged": True}, {"allow_privileged": "on"}),
+    ("ALLOW_NEW_PRIVILEGES", {"no_new_privileges": True}, {"no_new_privileges": False},
+     {"allow_new_privileges": "on"}),
+    ("ALLOWED_CAPABILITIES", {"cap_add": ["cap_chown"]}, {"cap_add": ["SYS_PTRACE"]},
+     {"allowed_capabilities": "CAP_SYS_PTRACE"}),
+    ("ALLOWED_CAPABILITIES", {"cap_drop": ["ALL"]}, {"cap_add": ["all"]}, {"allowed_capabilities": "ALL"}),
+    ("ALLOWED_DEVICES", {"devices": []}, {"devices": ["/dev/../dev/null:/dev/fuse:rw"]},
+     {"allowed_devices": "/dev/nul*"}),
+    ("ALLOW_GPUS", {"gpus": None}, {"gpus": "all"}, {"allow_gpus": "on"}),
+    ("MAX_RESOURCE_FACTOR", {"resource_factor": 8}, {"resource_factor": 8.1}, {"max_resource_factor": 16}),
+    ("MAX_PIDS", {"pids_limit": 4096}, {"pids_limit": 4097}, {"max_pids": 0}),
+    ("MAX_ENVIRONMENT_BYTES", {"environment": {"A": "x" * 131_069}}, {"environment": {"A": "é" * 65_536}},
+     {"max_environment_bytes": 200_000}),
+    ("MAX_LABELS", {"labels": {f"l{n}": "" for n in range(64)}}, {"labels": {f"l{n}": "" for n in range(65)}},
+     {"max_labels": 65}),
+]  # fmt: skip
 
 
-def test_defaults_are_safe(root: Path) -> None:
-    made = spec(root, {"environment": {"KEY": "theirs", "OWN": "1"}, "ports": [{"container_port": 80}]})
-    assert made.environment == {"KEY": "ours", "OWN": "1"}
-    assert made.cap_drop == ("ALL",)
-    assert "SYS_ADMIN" not in made.cap_add
-    assert "NET_RAW" not in made.cap_add
-    assert (made.no_new_privileges, made.init) == (True, True)
-    assert (made.memory, made.pids_limit, made.cpus) == (2 * 2**30, 1024, None)
-    assert [(each.host_ip, each.host_port) for each in made.ports] == [("127.0.0.1", None)]
-
-
-def test_limits_come_from_the_request_else_from_the_settings(root: Path) -> None:
-    asked: dict[str, Any] = {"memory": "64m", "cpus": 0.5, "pids_limit": 7, "shm_size": "1m"}
-    defaults: dict[str, Any] = {"default_memory": "32m", "default_cpus": 2.0, "default_pids": 9}
-    own, given = spec(root, asked, **defaults), spec(root, {}, **defaults)
-    assert (own.memory, own.cpus, own.pids_limit, own.shm_size) == (64 * 2**20, 0.5, 7, 2**20)
-    assert (given.memory, given.cpus, given.pids_limit, given.shm_size) == (32 * 2**20, 2.0, 9, None)
-    unlimited = spec(root, {}, default_memory="0", default_cpus=0, default_pids=0)
-    assert (unlimited.memory, unlimited.cpus, unlimited.pids_limit) == (None, None, None)
-    with pytest.raises(LimitOutOfRange):
-        spec(root, {"memory": "5m"})
-
-
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "network": ({"network": "host"}, "ALLOWED_NETWORKS"),
-    "address": ({"ports": [{"container_port": 80, "host_ip": "0.0.0.0"}]}, "PUBLISH_HOST"),
-    "no address": ({"ports": [{"container_port": 80, "host_ip": "localhost"}]}, "PUBLISH_HOST"),
-    "path": (volume("/etc"), "VOLUME_ROOTS"),
-    "dots": (volume("{root}/../secret"), "VOLUME_ROOTS"),
-    "link": (volume("{root}/link"), "VOLUME_ROOTS"),
-    "sibling": (volume("{root}-not"), "VOLUME_ROOTS"),
-    "all": (volume("/"), "VOLUME_ROOTS"),
-}
-
-
-@pytest.mark.parametrize("rule", REFUSED)
-def test_each_refusal_names_its_setting(root: Path, rule: str) -> None:
-    (root / "link").symlink_to("/etc")
-    request, setting = REFUSED[rule]
-    volumes: list[dict[str, str]] = request.get("volumes", [])
-    for each in volumes:
-        request = volume(each["host_path"].format(root=root))
+@pytest.mark.parametrize(("setting", "fine", "refused", "lifted"), RULED)
+def test_each_rule_has_its_setting(
+    setting: str, fine: dict[str, Any], refused: dict[str, Any], lifted: dict[str, Any]
+) -> None:
+    spec_of(**fine)
     with pytest.raises(PolicyRefused) as caught:
-        spec(root, request)
+        spec_of(**refused)
     assert caught.value.extensions == {"setting": PREFIX + setting}
-    assert PREFIX + setting in caught.value.detail
+    spec_of(lifted, **refused)
 
 
-def test_what_the_settings_allow_passes(root: Path) -> None:
-    assert spec(root, {"network": "mine"}, allowed_networks=("mine",)).network == "mine"
-    for host, setting in [("127.0.0.2", "10.0.0.1"), ("::1", "10.0.0.1"), ("10.0.0.1", "10.0.0.1")]:
-        made = spec(root, {"ports": [{"container_port": 80, "host_ip": host}]}, publish_host=setting)
-        assert made.ports[0].host_ip == host
-    (root / "inside").symlink_to(root / "deep")
-    assert spec(root, volume(root / "inside", mode="ro")).mounts == (Mount(str(root / "deep"), "/work", True),)
-    assert spec(root, volume("data")).mounts == (Mount("data", "/work"),)
+def test_every_rule_is_tested() -> None:
+    here = {
+        "ALLOWED_IMAGES", "ALLOWED_RESTART_POLICIES", "VOLUME_ROOTS", "RESTART_HOST_PATHS",
+    }  # fmt: skip
+    assert {rule.setting for rule in RULES} == {setting for setting, *_ in RULED} | here
+    assert {rule.setting.lower() for rule in RULES} <= set(Settings.model_fields)
 
 
-def test_the_socket_and_the_state_directory_are_never_mounted(root: Path) -> None:
-    everything: dict[str, Any] = {"volume_roots": ("/",), "forbidden": (str(root / "deep" / "docker.sock"),)}
-    for path in [
-        root / "deep" / "docker.sock",
-        root / "deep",
-        root,
-        root.parent / "state",
-        root.parent / "state/x",
-        "/",
-    ]:
-        with pytest.raises(PolicyRefused, match="can't be mounted"):
-            spec(root, volume(str(path)), **everything)
-    (root / "beside").mkdir()
-    assert spec(root, volume(root / "beside"), **everything).mounts
+def test_the_readme_has_the_table() -> None:
+    assert table() in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def test_commands_are_split_as_a_shell_would(root: Path) -> None:
-    made = spec(root, {"command": "sh -c 'echo $HOME; true'", "entrypoint": ["a b", ""]})
-    assert made.command == ("sh", "-c", "echo $HOME; true")
-    assert made.entrypoint == ("a b", "")
-    assert spec(root, {}).command is None
-    for field in ("command", "entrypoint"):
-        with pytest.raises(ValidationFailed) as caught:
-            spec(root, {field: "echo 'open"})
-        assert caught.value.extensions["errors"][0]["loc"] == [field]
+def test_restart_policies() -> None:
+    asked: dict[str, Any] = {"restart_policy": {"Name": "on-failure", "MaximumRetryCount": 3}}
+    assert spec_of(**asked).restart_policy == ("on-failure", 3)
+    with pytest.raises(PolicyRefused) as caught:
+        spec_of({"allowed_restart_policies": "no"}, **asked)
+    assert caught.value.extensions["setting"] == f"{PREFIX}ALLOWED_RESTART_POLICIES"
+
+
+@pytest.mark.parametrize("network", ["host", "container:abc", "ns:/proc/1/ns/net"])
+def test_anothers_network_namespace_is_never_joined(network: str) -> None:
+    with pytest.raises(PolicyRefused):
+        spec_of({"allowed_networks": network}, network=network)
+
+
+@pytest.mark.parametrize(
+    ("image", "globs", "fits"),
+    [
+        ("evil.example/x", "*", True),
+        ("busybox", "busybox", True),
+        ("docker.io/library/busybox:1", "busybox", True),
+        ("index.docker.io/busybox", "library/busybox", True),
+        ("busybox:1.36", "docker.io/library/*:1.*", True),
+        ("busybox:2", "busybox:1.*", False),
+        ("busybox:1@sha256:" + "a" * 64, "busybox:1", False),
+        ("busybox:1@sha256:" + "a" * 64, "busybox@sha256:a*", True),
+        ("evil.example/library/busybox", "busybox", False),
+        ("evil.example/docker.io/library/busybox", "docker.io/*", False),
+        ("docker.io.evil.example/library/busybox", "docker.io/*", False),
+        ("ghcr.io/all-hands/agent:1", "ghcr.io/all-hands/*", True),
+        ("ghcr.io/all-hands-evil/agent", "ghcr.io/all-hands/*", False),
+        ("registry:5000/x", "registry:5000/*", True),
+        ("localhost/x", "x,localhost/y", False),
+        ("sha256:" + "a" * 64, "*/*", False),
+        ("490b11490189", "docker.io/*", False),
+        ("490b11490189", "*", True),
+    ],
+)
+def test_images_by_their_normalized_names(image: str, globs: str, fits: bool) -> None:
+    assert allowed(image, globs.split(",")) is fits
+    if not fits:
+        with pytest.raises(PolicyRefused) as caught:
+            spec_of({"allowed_images": globs}, image=image)
+        assert caught.value.extensions["setting"] == f"{PREFIX}ALLOWED_IMAGES"
+
+
+def test_what_a_start_gets_without_asking() -> None:
+    spec = spec_of()
+    assert spec.no_new_privileges
+    assert not spec.privileged
+    assert spec.init
+    assert spec.cap_drop == ("ALL",)
+    assert set(spec.cap_add) == set(Settings().cap_add)
+    assert not set(spec.cap_add) & {"NET_RAW", "MKNOD", "SYS_ADMIN", "SETFCAP", "SYS_PTRACE", "NET_ADMIN"}
+    assert (spec.pids_limit, spec.memory) == (512, 2 * 2**30)
+    assert spec.cpus == min(2, os.cpu_count() or 1)
+    assert dict(spec.ulimits) == {"nofile": (16384, 16384), "core": (0, 0)}
+    assert (spec.log_max_size, spec.log_max_files) == (10 * 2**20, 3)
+
+
+def test_a_factor_multiplies_the_defaults_and_no_choice() -> None:
+    small = {"default_cpus": 0.1, "default_memory": "100m", "default_ulimits": "nofile=10:20"}
+    spec = spec_of(small, resource_factor=4)
+    assert (spec.memory, spec.pids_limit) == (400 * 2**20, 2048)
+    assert spec.cpus == pytest.approx(0.4)
+    assert spec.ulimits["nofile"] == (10, 20)
+    spec = spec_of(small, resource_factor=8, cpus=0.5, memory="64m", pids_limit=7)
+    assert (spec.cpus, spec.memory, spec.pids_limit) == (0.5, 64 * 2**20, 7)
+    spec = spec_of({"default_cpus": 0, "default_memory": "0", "default_pids": 0}, resource_factor=8)
+    assert (spec.cpus, spec.memory, spec.pids_limit) == (None, None, None)
+    with pytest.raises(LimitOutOfRange):
+        spec_of(resource_factor=0.001)
+
+
+def test_capabilities_are_taken_away_and_added() -> None:
+    assert spec_of(cap_drop=["ALL"], cap_add=["CHOWN"]).cap_add == ("CHOWN",)
+    assert "KILL" not in spec_of(cap_drop=["cap_kill"]).cap_add
+
+
+def test_a_runtime_class_is_mapped_and_told() -> None:
+    settings = {"runtime_classes": "sysbox-runc=runc,runc=runc"}
+    assert spec_of(settings, runtime_class="sysbox-runc").runtime_class == "runc"
+    policy = Policy(Settings.model_validate(settings))
+    assert policy.notes(StartRequest(image="a", runtime_class="sysbox-runc")) == [
+        "runtime_class sysbox-runc is runc on this server"
+    ]
+    assert policy.notes(StartRequest(image="a", runtime_class="runc")) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "mapping"),
+    [
+        ("/dev/null", DeviceMapping("/dev/null", "/dev/null", "rwm")),
+        ("/dev/null:r", DeviceMapping("/dev/null", "/dev/null", "r")),
+        ("/dev/null:/dev/x", DeviceMapping("/dev/null", "/dev/x", "rwm")),
+        ("/dev/shm/../null:/dev/x:rw", DeviceMapping("/dev/null", "/dev/x", "rw")),
+    ],
+)
+def test_devices(asked: str, mapping: DeviceMapping) -> None:
+    assert spec_of({"allowed_devices": "/dev/null"}, devices=[asked]).devices == (mapping,)
+
+
+def test_a_volume_is_its_owners_own() -> None:
+    volume = [{"host_path": "cache", "container_path": "/c"}]
+    alices, bobs = (spec_of(owner=owner, volumes=volume).mounts[0] for owner in ("alice", "bob"))
+    assert alices.source != bobs.source
+    assert alices.source.startswith("runtime-server-01234567-")
+    assert alices.source.endswith("-cache")
+    assert alices.labels == {**OURS, labels.VOLUME: "cache"}
+    # Nothing that another names can be spelt like it: a whole name is only ever the end of another.
+    retold = spec_of(owner="bob", volumes=[{"host_path": alices.source, "container_path": "/c"}]).mounts[0]
+    assert retold.source != alices.source
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"host_ports": "http"}, {"runtime_classes": "runc"}, {"runtime_classes": "a=/srv/b"},
+     {"default_ulimits": "nofile"}, {"default_memory": "lots"}, {"log_max_size": "big"}],
+)  # fmt: skip
+def test_a_setting_that_is_none_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Settings.model_validate(wrong)

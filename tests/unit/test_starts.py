@@ -73,7 +73,7 @@ def test_a_start_is_a_container_and_a_record(world: World, service: Service) -> 
     }  # fmt: skip
     assert service.store.operations.running("start") == []
     assert {name: count for name, count in world.engine.calls.items() if count and name != "list"} == {
-        "create": 1, "start": 1, "inspect": 2,
+        "ensure_network": 1, "create": 1, "start": 1, "inspect": 2,
     }  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def test_who_lost_the_lease_undoes_nothing(world: World) -> None:
         assert first.store.operations.take_over(operation, second.holder.id, second.holder.lease())
         mine = first.store.operations.find("start", "alice", runtime_id)
         assert mine
-        second.starts.submit(record, mine)
+        second.starts.take_up(record, mine)
         eventually(lambda: status(second, runtime_id) is S.RUNNING)
 
     steps.hooks.append(taken)
@@ -271,7 +271,7 @@ def test_a_failing_worker_that_lost_the_lease_removes_nothing(world: World) -> N
     second.store.operations.take_over(operation, second.holder.id, second.holder.lease())
     mine = second.store.operations.find("start", "alice", made.runtime_id)
     assert mine
-    second.starts.submit(record, mine)
+    second.starts.take_up(record, mine)
     eventually(lambda: status(second, made.runtime_id) is S.RUNNING)
     go_on.set()
     first.starts.close()

@@ -18,14 +18,15 @@ def settings(tmp_path: Path, **changes: Any) -> Settings:
 def test_instance_and_key_stay(tmp_path: Path) -> None:
     first, second = locate(settings(tmp_path)), locate(settings(tmp_path))
     assert first == second
-    assert first.generated_key == (first.directory / API_KEY_FILE).read_text().strip()
+    assert first.key_file == first.directory / API_KEY_FILE
+    assert first.key_file.read_text().strip()
     assert len(first.instance) == 16
 
 
 @pytest.mark.parametrize("changes", [{"auth": "off"}, {"api_keys": "alice:k"}])
 def test_no_key_is_made_where_none_is_needed(tmp_path: Path, changes: dict[str, str]) -> None:
     found = locate(settings(tmp_path, **changes))
-    assert found.generated_key is None
+    assert found.key_file is None
     assert not (found.directory / API_KEY_FILE).exists()
 
 
@@ -38,7 +39,7 @@ def test_a_crash_while_writing_leaves_no_half_a_file(tmp_path: Path) -> None:
 
 
 def test_a_lost_database_is_marked_and_the_first_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "migrate", lambda path: path.touch())
+    monkeypatch.setattr(module, "migrate", lambda path: path.touch(mode=0o600))
     state: State = prepare(settings(tmp_path))
     assert not state.rebuilding.exists()
     assert prepare(settings(tmp_path)) == state

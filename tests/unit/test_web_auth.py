@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,28 +12,36 @@ from runtime_server.web.auth import LOCAL, KeyRing, parse_keys, presented_key
 
 
 def settings(**values: Any) -> Settings:
-    return Settings.model_validate({"auth": "on", "api_keys": "", **values})
+    return Settings.model_validate({"auth": "on", "api_keys": "", "keys_file": "/nowhere/keys.json", **values})
 
 
 def test_configured_keys_name_their_owner() -> None:
-    ring = KeyRing.from_settings(settings(api_keys=" a:k1, b:k2:with:colons ,a:k3,"), "generated")
-    assert [ring.caller_of(key).owner for key in ("k1", "k2:with:colons", "k3")] == ["a", "b", "a"]
-    for wrong in ("", "generated", "K1", "k", "a:k1", "\udcff\x00", None):
+    ring = KeyRing.from_settings(settings(api_keys=" a:k1, b:k2:with:admin ,a+admin:k3,"))
+    callers = [ring.caller_of(key) for key in ("k1", "k2:with:admin", "k3")]
+    assert callers == [Caller("a"), Caller("b"), Caller("a", admin=True)]
+    for wrong in ("", "generated", "K1", "k", "a:k1", "k2:with", "\udcff\x00", None):
         with pytest.raises(Unauthorized):
             ring.caller_of(wrong)
         assert ring.find(wrong) is None
 
 
-def test_the_generated_key_is_the_defaults() -> None:
-    assert KeyRing.from_settings(settings(), "g").caller_of("g") == Caller("default")
+def test_the_generated_key_is_the_defaults_as_long_as_its_file_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "api-key"
+    path.touch(mode=0o600)
+    path.write_text("g\n")
+    ring = KeyRing.from_settings(settings(), path)
+    assert ring.caller_of("g") == Caller("default")
+    path.unlink()
+    assert ring.find("g") is None
 
 
-def test_no_key_at_all_lets_nobody_in() -> None:
-    assert KeyRing.from_settings(settings(), None).find("") is None
+def test_no_key_at_all_lets_nobody_in(tmp_path: Path) -> None:
+    ring = KeyRing.from_settings(settings(), tmp_path / "missing")
+    assert [ring.find(key) for key in ("", None, "x")] == [None] * 3
 
 
 def test_off_lets_everyone_in() -> None:
-    assert KeyRing.from_settings(settings(auth="off", api_keys="broken"), None).caller_of(None) is LOCAL
+    assert KeyRing.from_settings(settings(auth="off", api_keys="broken")).caller_of(None) is LOCAL
 
 
 @pytest.mark.parametrize(
@@ -42,6 +51,8 @@ def test_off_lets_everyone_in() -> None:
         ("a:k,s3cret", "entry 2: must be name:key"),
         ("a:", "entry 1: the key"),
         (":s3cret", "entry 1: the name"),
+        ("+admin:s3cret", "entry 1: the name"),
+        ("a+root:s3cret", "entry 1: the name"),
         ("a b:s3cret", "entry 1: the name"),
         ("a:s3cret s3cret", "entry 1: the key"),
         ("a:s3creté", "entry 1: the key"),

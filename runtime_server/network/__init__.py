@@ -1,0 +1,1 @@
+"""The runtimes' own network: which addresses are theirs, and what packets of theirs may reach."""

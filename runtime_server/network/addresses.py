@@ -1,0 +1,81 @@
+"""Which source addresses are runtimes', known to every worker by a file that is written when the network changes."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import threading
+from pathlib import Path
+
+from runtime_server.engine.base import Network
+from runtime_server.keys import Watched
+
+_LINK_LOCAL = "fe80::/10"
+
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class RuntimeAddresses:
+    """The subnets of the networks that runtimes are in, less the host's own addresses there. Thread-safe.
+
+    Args:
+        path: the file, shared by all workers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: Watched[tuple[Subnet, frozenset[str]]] = Watched(path, self._load)
+
+    def covers(self, address: str) -> bool:
+        """Whether a request from that address comes from a runtime; one look at the file, which is mostly a ``stat``.
+
+        Args:
+            address: of the socket's peer, as WSGI's ``REMOTE_ADDR`` has it; what isn't an address is nobody's.
+        """
+        known = self._file.look()
+        if not known or not address:
+            return False
+        try:
+            peer = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        # Where the server listens by IPv6 it sees IPv4 peers as ::ffff:a.b.c.d.
+        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
+            peer = peer.ipv4_mapped
+        return any(
+            peer.version == subnet.version and peer in subnet and str(peer) not in hosts
+            for subnet, hosts in known.values()
+        )
+
+    def write(self, networks: tuple[Network, ...]) -> None:
+        """Tell all workers; the file stays untouched where nothing is new.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        subnets = {subnet: list(each.gateways) for each in networks for subnet in each.subnets}
+        if any(":" in subnet for subnet in subnets):
+            # By IPv6 a container also has an address of the bridge's link, which no subnet tells.
+            subnets[_LINK_LOCAL] = []
+        text = json.dumps(subnets, indent=1, sort_keys=True) + "\n"
+        try:
+            if self._path.read_text() == text:
+                return
+        except OSError:
+            pass
+        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}.new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        draft.replace(self._path)
+
+    def _load(self) -> dict[str, tuple[Subnet, frozenset[str]]]:
+        try:
+            document = json.loads(self._path.read_text())
+            return {
+                subnet: (ipaddress.ip_network(subnet), frozenset(map(str, hosts)))
+                for subnet, hosts in document.items()
+            }
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}  # written anew at the next sweep, and before the next runtime

@@ -1,0 +1,147 @@
+"""SECURITY.md's list of Engine routes, against what the adapter really sends."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime_server.engine import labels
+from runtime_server.engine.base import Engine, RegistryLogin, RuntimeSpec
+from runtime_server.engine.docker import DockerEngine
+
+DOCUMENT = Path(__file__).parents[2] / "SECURITY.md"
+ID = "ab" * 32
+SPEC = RuntimeSpec(runtime_id="runtime-0123456789ab", image="busybox:1", labels={})
+CONTAINER = {
+    "Id": ID,
+    "Name": "/runtime-0123456789ab",
+    "Created": "2026-01-31T12:00:00Z",
+    "RestartCount": 0,
+    "State": {"Status": "running", "Running": True, "Pid": 1, "ExitCode": 0, "StartedAt": "2026-01-31T12:00:00Z"},
+    "Config": {"Image": "busybox:1", "Labels": {labels.INSTANCE: "me"}, "Env": [], "Tty": False},
+    "HostConfig": {},
+    "Mounts": [],
+    "NetworkSettings": {"Ports": {}, "Networks": {}},
+}
+VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+
+
+class FakeEngine(BaseHTTPRequestHandler):
+    """Answers what an engine would, and notes what it was asked."""
+
+    protocol_version = "HTTP/1.1"
+    asked: set[str]
+    networks: dict[str, Any]
+
+    def _answer(self) -> None:
+        path = re.sub(r"^/v[0-9.]+(?=/)", "", self.path.partition("?")[0])
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.add(f"{self.command} {shape(path)}")
+        status, answer = self._told(path, json.loads(body) if body else {})
+        content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        if status != 204:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content if status != 204 else b"")
+
+    do_GET = do_POST = do_DELETE = do_PUT = do_HEAD = _answer
+
+    def _told(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/networks/create":
+            self.networks[body["Name"]] = {**body, "Id": ID, "Scope": "local"}
+            return 201, {"Id": ID}
+        if path.startswith("/networks/"):
+            found = self.networks.get(path.rpartition("/")[2])
+            if self.command == "DELETE":
+                return 204, b""
+            return (404, {"message": "no such network"}) if found is None else (200, found)
+        known: dict[str, tuple[int, Any]] = {
+            "GET /_ping": (200, b"OK"),
+            "GET /version": (200, VERSION),
+            "GET /events": (200, b""),
+            "GET /containers/json": (200, []),
+            "POST /containers/create": (201, {"Id": ID, "Warnings": []}),
+            "GET /containers/{name}/json": (200, CONTAINER),
+            "GET /containers/{name}/logs": (200, b""),
+            "GET /images/{name}/json": (200, {"Id": ID, "Config": {}}),
+            "POST /images/create": (200, b'{"status": "Pull complete"}\n'),
+        }
+        return known.get(f"{self.command} {shape(path)}", (204, b""))
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def shape(path: str) -> str:
+    """The path as the Engine API's reference writes it."""
+    path = re.sub(r"^/images/(?!create$).+/json$", "/images/{name}/json", path)
+    return re.sub(r"^/(containers|networks|volumes)/(?!json$|create$|prune$)[^/]+", r"/\1/{name}", path)
+
+
+@pytest.fixture
+def fake() -> Iterator[tuple[DockerEngine, set[str]]]:
+    asked: set[str] = set()
+    handler = type("Handler", (FakeEngine,), {"asked": asked, "networks": {}})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    engine = DockerEngine("me", address=f"tcp://127.0.0.1:{server.server_port}", timeout=30)
+    yield engine, asked
+    engine.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+CALLS: dict[str, Callable[[DockerEngine], object]] = {
+    "ping": lambda engine: engine.ping(),
+    "version": lambda engine: engine.version(),
+    "image_present": lambda engine: engine.image_present("some/where/busybox:1"),
+    "pull": lambda engine: engine.pull("some/where/busybox:1", login=RegistryLogin("u", "p")),
+    "create": lambda engine: engine.create(SPEC),
+    "start": lambda engine: engine.start(ID),
+    "inspect": lambda engine: engine.inspect(ID),
+    "pause": lambda engine: engine.pause(ID),
+    "resume": lambda engine: engine.resume(ID),
+    "stop": lambda engine: engine.stop(ID, 1),
+    "remove": lambda engine: engine.remove(ID),
+    "list": lambda engine: engine.list(),
+    "logs": lambda engine: engine.logs(ID),
+    "events": lambda engine: engine.events().close(),
+    "ensure_network": lambda engine: engine.ensure_network("runtimes"),
+    "find_network": lambda engine: engine.find_network("runtimes"),
+    "remove_network": lambda engine: engine.ensure_network("runtimes") and engine.remove_network("runtimes"),
+}
+"""A call of each method of the protocol."""
+
+
+def test_the_listed_engine_routes_are_those_that_are_used(fake: tuple[DockerEngine, set[str]]) -> None:
+    engine, asked = fake
+    methods = {name for name, _ in inspect.getmembers(Engine, inspect.isfunction) if not name.startswith("_")}
+    assert set(CALLS) == methods - {"close"}
+    for call in CALLS.values():
+        call(engine)
+    listed = re.findall(
+        r"^ +((?:GET|HEAD|POST|PUT|DELETE) +/\S*)", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert {re.sub(" +", " ", each) for each in listed} == asked
+
+
+def test_only_the_adapter_speaks_to_the_engine() -> None:
+    package = DOCUMENT.parent / "runtime_server"
+    speaking = {
+        path.relative_to(package).parts[0]
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(from|import) docker\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert speaking == {"engine"}
