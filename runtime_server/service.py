@@ -33,6 +33,7 @@ from runtime_server.state import State, locate
 from runtime_server.store.database import Database
 from runtime_server.store.store import Store
 from runtime_server.web.auth import KeyRing
+from runtime_server.web.operation import Services
 
 
 class Service:
@@ -67,9 +68,8 @@ class Service:
         )
         keys = KeyRing.from_settings(settings, state.key_file)
         self.rates = Rates(settings, state.rates)
-        self.app = create_api(
-            settings, self.manager, calls, keys, rates=self.rates, sources=SourceCheck(self.addresses)
-        )
+        services = Services(settings, self.manager, calls)
+        self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses))
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
 

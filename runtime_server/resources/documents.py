@@ -11,12 +11,22 @@ from runtime_server.web.body import read_query
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from runtime_server.web.openapi import openapi
-from runtime_server.web.operation import Resource
+from runtime_server.web.operation import Answered, Operation, Resource
 from runtime_server.web.queries import NoQuery
 
 
 class OpenAPI(Resource):
     """``GET /openapi.json``."""
+
+    operations = {
+        "GET": Operation(
+            id="openapi",
+            summary="This API as an OpenAPI 3.1 document.",
+            query=NoQuery,
+            answers={200: Answered("The document.")},
+            public=True,
+        )
+    }
 
     @cached_property
     def _document(self) -> bytes:
@@ -31,6 +41,16 @@ class OpenAPI(Resource):
 
 class Docs(Resource):
     """``GET /docs``."""
+
+    operations = {
+        "GET": Operation(
+            id="docs",
+            summary="This API as a page.",
+            query=NoQuery,
+            answers={200: Answered("The page.", media_type="text/html")},
+            public=True,
+        )
+    }
 
     @cached_property
     def _page(self) -> bytes:

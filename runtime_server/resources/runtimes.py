@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import falcon
 
+from runtime_server import errors, models
 from runtime_server.errors import RuntimeNotFound
 from runtime_server.models import RenewRequest
+from runtime_server.resources import described
 from runtime_server.web.answers import set_answer
 from runtime_server.web.body import read_body, read_query
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.idempotency import answer_once
-from runtime_server.web.operation import Resource
+from runtime_server.web.operation import Answered, Operation, Resource
 from runtime_server.web.queries import RuntimeQuery, RuntimesQuery
 
 MAX_NAME = 128
@@ -19,6 +21,17 @@ MAX_NAME = 128
 
 class Runtimes(Resource):
     """``/runtimes``."""
+
+    operations = {
+        "GET": Operation(
+            id="listRuntimes",
+            summary="List the caller's runtimes; an admin's are everybody's.",
+            query=RuntimesQuery,
+            answers={
+                200: Answered("A page.", models.RuntimePage, {"runtimes": [described.RUNTIME], "next_cursor": None})
+            },
+        )
+    }
 
     def on_get(self, req: ApiRequest, resp: falcon.Response) -> None:
         """List the caller's runtimes."""
@@ -37,6 +50,23 @@ class Runtimes(Resource):
 class RuntimeItem(Resource):
     """``/runtimes/{runtime_id}``."""
 
+    operations = {
+        "GET": Operation(
+            id="getRuntime",
+            summary="Read a runtime, or wait until it is in a state.",
+            query=RuntimeQuery,
+            answers={200: Answered("The runtime.", models.Runtime, described.RUNTIME)},
+            raises=(*described.ONE, *described.ENGINE, errors.TooManyWaiting),
+        ),
+        "DELETE": Operation(
+            id="removeRuntime",
+            summary="Stop and remove a runtime.",
+            answers={200: Answered("It is gone.", models.ActionResponse, described.acted("removed", "Removed."))},
+            raises=described.ACTION,
+            mutating=True,
+        ),
+    }
+
     def on_get(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Read a runtime, or wait until it is in a state."""
         query = read_query(req, RuntimeQuery)
@@ -53,6 +83,24 @@ class RuntimeItem(Resource):
 
 class Renewal(Resource):
     """``/runtimes/{runtime_id}/renew``."""
+
+    operations = {
+        "POST": Operation(
+            id="renewRuntime",
+            summary="Set anew when a runtime ends.",
+            request=models.RenewRequest,
+            answers={
+                200: Answered(
+                    "The runtime, with its new end.",
+                    models.Runtime,
+                    {**described.RUNTIME, "expires_at": "2026-01-31T13:00:00Z"},
+                )
+            },
+            raises=described.ACTION,
+            mutating=True,
+            example={"ttl": 3600},
+        )
+    }
 
     def on_post(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Set anew when a runtime ends."""

@@ -291,7 +291,7 @@ class Launch:
                 self._store.operations.drop(operation.id, operation.holder)
 
     def _remove(self, record: Record) -> None:
-        # Provisional: an engine that is away may still have it; the reconciler's sweep looks again. By the container's
-        # id, since a removal that is carried out late must not meet the container of a retry, which has the same name.
+        # Provisional: an engine that is away may still have it; the reconciler's sweep looks again. By the
+        # container's id: a removal that is carried out late must not meet a retry's, which has the same name.
         with suppress(ContainerMissing, Problem):
             self._engine.remove(self._engine.inspect(record.runtime_id).container_id)

@@ -82,7 +82,9 @@ class Starts:
         """
         runtime_id = ids.derived(self._instance, caller.owner, key) if key else ids.fresh()
         record, operation = self._new(caller, request, runtime_id)
-        spec = self._launch.spec(record, request, operation.id)  # refuse what policy forbids before anything is written
+        spec = self._launch.spec(
+            record, request, operation.id
+        )  # refuse what policy forbids before anything is written
         record = dataclasses.replace(record, cpus=spec.cpus, memory=spec.memory)
         auth = request.registry_auth
         login = RegistryLogin(auth.username, auth.password) if auth else None

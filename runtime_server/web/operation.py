@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -91,11 +91,15 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path, its resource, and what each method does."""
+    """A path and its resource, which says what each method does."""
 
     path: str
     resource: type[Resource]
-    operations: Mapping[str, Operation]
+
+    @property
+    def operations(self) -> Mapping[str, Operation]:
+        """By method."""
+        return self.resource.operations
 
     @property
     def public(self) -> bool:
@@ -114,7 +118,13 @@ class Services:
 
 
 class Resource:
-    """A Falcon resource. GET answers HEAD too (RFC 9110, section 9.1)."""
+    """A Falcon resource. GET answers HEAD too (RFC 9110, section 9.1).
+
+    Attributes:
+        operations: what each method does, for the API's documentation and for what all operations share.
+    """
+
+    operations: ClassVar[Mapping[str, Operation]]
 
     def __init__(self, services: Services) -> None:
         self._services = services

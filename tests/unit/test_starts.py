@@ -194,7 +194,11 @@ def test_a_container_that_is_created_late_is_replaced(world: World, service: Ser
     record = service.store.get(ids.derived(world.state.instance, "alice", KEY))
     assert record is not None
     late = service.starts._launch.spec(record, StartRequest.model_validate(record.spec), "the first attempt")
-    world.engine.hook("create", lambda: world.engine.sibling().create(late), times=1)
+
+    def create_late() -> None:
+        world.engine.sibling().create(late)
+
+    world.engine.hook("create", create_late, times=1)
     assert start(service, key=KEY).status is S.RUNNING
     assert containers(world) == [ContainerState.RUNNING]
     assert world.engine.inspect(record.runtime_id).labels[labels.ATTEMPT] != "the first attempt"

@@ -1,0 +1,75 @@
+"""The wire models, shared by server and client: every request body and every answer.
+
+Requests refuse fields that they don't know; answers keep them, so that a client can meet a newer server.
+"""
+
+from runtime_server.models.actions import PauseRequest, RenewRequest, ResumeRequest, RuntimeRequest, StopRequest
+from runtime_server.models.base import (
+    MIN_MEMORY,
+    RESERVED_PREFIX,
+    AbsolutePath,
+    Alias,
+    Answer,
+    Capability,
+    Device,
+    EnvironmentName,
+    HostAddress,
+    HostName,
+    Name,
+    PlainText,
+    Port,
+    Request,
+    RuntimeStatus,
+    Seconds,
+    Word,
+    parse_size,
+    utc,
+)
+from runtime_server.models.runtime import ActionResponse, Exit, Failure, HostPort, Runtime, RuntimePage, StartResponse
+from runtime_server.models.server import EngineVersion, FieldError, Health, ProblemBody, Readiness, Version
+from runtime_server.models.start import PortBinding, RegistryAuth, RestartPolicy, StartRequest, VolumeMount
+
+__all__ = [
+    "MIN_MEMORY",
+    "RESERVED_PREFIX",
+    "AbsolutePath",
+    "ActionResponse",
+    "Alias",
+    "Answer",
+    "Capability",
+    "Device",
+    "EngineVersion",
+    "EnvironmentName",
+    "Exit",
+    "Failure",
+    "FieldError",
+    "Health",
+    "HostAddress",
+    "HostName",
+    "HostPort",
+    "Name",
+    "PauseRequest",
+    "PlainText",
+    "Port",
+    "PortBinding",
+    "ProblemBody",
+    "Readiness",
+    "RegistryAuth",
+    "RenewRequest",
+    "Request",
+    "RestartPolicy",
+    "ResumeRequest",
+    "Runtime",
+    "RuntimePage",
+    "RuntimeRequest",
+    "RuntimeStatus",
+    "Seconds",
+    "StartRequest",
+    "StartResponse",
+    "StopRequest",
+    "Version",
+    "VolumeMount",
+    "Word",
+    "parse_size",
+    "utc",
+]

@@ -1,0 +1,94 @@
+"""Runtimes as answers show them."""
+
+from __future__ import annotations
+
+from pydantic import (
+    AwareDatetime,
+    Field,
+)
+
+from runtime_server.models.base import (
+    Answer,
+    RuntimeStatus,
+)
+
+
+class HostPort(Answer):
+    """Where a container's port is published (the Engine's own names)."""
+
+    HostIp: str
+    HostPort: str
+
+
+class Exit(Answer):
+    """How a runtime's process ended."""
+
+    exit_code: int | None = Field(None, description="Exit status; 128 + n for signal n.")
+    signal: str | None = Field(None, description="The signal that ended it, e.g. `SIGKILL`, where known.")
+    oom_killed: bool = Field(False, description="Whether the kernel ended it for lack of memory.")
+    finished_at: AwareDatetime | None = Field(None, description="When.")
+
+
+class Failure(Answer):
+    """Why a runtime is in ``error``: the problem that a waiting caller would have got."""
+
+    code: str = Field(description="Code of the catalogue.")
+    detail: str = Field(description="A sentence.")
+    status: int = Field(description="HTTP status of the problem.")
+
+
+class Runtime(Answer):
+    """A runtime."""
+
+    runtime_id: str = Field(description="The service's id: `runtime-` and 12 hex digits.")
+    container_id: str | None = Field(None, description="The engine's id; null until there is a container.")
+    name: str | None = Field(None, description="The alias.")
+    session_id: str | None = Field(None, description="The session.")
+    owner: str = Field(description="Name of the key that started it.")
+    image: str = Field(description="The image as asked for.")
+    status: RuntimeStatus = Field(description="The state.")
+    status_detail: str | None = Field(None, description="Progress or reason, for people.")
+    created_at: AwareDatetime = Field(description="When the start was recorded.")
+    started_at: AwareDatetime | None = Field(None, description="When it first ran.")
+    stopped_at: AwareDatetime | None = Field(None, description="When it ended.")
+    expires_at: AwareDatetime | None = Field(None, description="When it will be stopped and removed.")
+    ports: dict[str, list[HostPort]] = Field(default_factory=dict, description="Ports in the Engine's own shape.")
+    labels: dict[str, str] = Field(default_factory=dict, description="The caller's labels.")
+    environment: dict[str, str | None] | None = Field(
+        None,
+        repr=False,
+        description="The variables asked for: names, with null as values unless the owner asks for those "
+        "(`GET /runtimes/{id}?environment=values`). Null where it isn't known any more.",
+    )
+    session_api_key: str | None = Field(
+        None, repr=False, description="Key of the service inside; for its owner only."
+    )
+    exit: Exit | None = Field(None, description="How it ended.")
+    error: Failure | None = Field(None, description="Why it is in `error`.")
+    restart_count: int = Field(0, description="How often the engine restarted it.")
+    logs: str | None = Field(None, description="Last lines of its output, kept when it ended.")
+
+
+class StartResponse(Runtime):
+    """The answer of ``POST /start``."""
+
+    created: bool = Field(True, description="False where the session's live runtime is returned.")
+    warnings: list[str] = Field(default_factory=list, description="What was not applied, in sentences.")
+
+
+class ActionResponse(Answer):
+    """The answer of pause, resume, stop and remove."""
+
+    runtime_id: str
+    container_id: str | None = None
+    status: RuntimeStatus = Field(description="The state after the call.")
+    message: str = Field(description="What happened, for people.")
+    changed: bool = Field(description="False where the runtime was in that state already.")
+    warnings: list[str] = Field(default_factory=list, description="Unknown fields that were ignored.")
+
+
+class RuntimePage(Answer):
+    """The answer of ``GET /runtimes``."""
+
+    runtimes: list[Runtime]
+    next_cursor: str | None = Field(None, description="Pass as `cursor` for the next page; null at the end.")

@@ -1,0 +1,71 @@
+"""What the descriptions of several operations share: which problems they raise, and what examples show."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from runtime_server import errors
+
+ENGINE: Final = (errors.EngineUnreachable, errors.EngineTimeout, errors.EngineFailed)
+ONE: Final = (errors.RuntimeNotFound,)
+ACTION: Final = (*ONE, errors.InvalidState, errors.RuntimeBusy, *ENGINE)
+START: Final = (
+    *ENGINE,
+    errors.PolicyRefused,
+    errors.QuotaExceeded,
+    errors.NameConflict,
+    errors.InvalidState,
+    errors.RuntimeBusy,
+    errors.PortInUse,
+    errors.ImageNotFound,
+    errors.ImagePullFailed,
+    errors.ImageReferenceInvalid,
+    errors.CommandNotFound,
+    errors.CommandNotExecutable,
+    errors.NetworkNotFound,
+    errors.RuntimeClassUnknown,
+    errors.LimitOutOfRange,
+    errors.MountSourceMissing,
+    errors.UserUnknown,
+    errors.SpecRejected,
+    errors.RegistryCredentialsLost,
+    errors.TooManyWaiting,
+    errors.ServerDraining,
+)
+
+ID: Final = "runtime-0123456789ab"
+CONTAINER: Final = "9b0c1f3c5a7e4d2f8a6b0c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f60718293a4b5"
+RUNTIME: Final[dict[str, Any]] = {
+    "runtime_id": ID,
+    "container_id": CONTAINER,
+    "name": "agent-7",
+    "session_id": None,
+    "owner": "default",
+    "image": "busybox",
+    "status": "running",
+    "status_detail": None,
+    "created_at": "2026-01-31T12:00:00Z",
+    "started_at": "2026-01-31T12:00:00.350000Z",
+    "stopped_at": None,
+    "expires_at": None,
+    "ports": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]},
+    "labels": {"team": "agents"},
+    "environment": {"GREETING": None},
+    "session_api_key": None,
+    "exit": None,
+    "error": None,
+    "restart_count": 0,
+    "logs": None,
+}
+
+
+def acted(status: str, message: str) -> dict[str, Any]:
+    """An example of an ``ActionResponse``."""
+    return {
+        "runtime_id": ID,
+        "container_id": CONTAINER,
+        "status": status,
+        "message": message,
+        "changed": True,
+        "warnings": [],
+    }
