@@ -18,7 +18,7 @@ from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerMissing, ContainerState, Engine, Listed
 from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
-from runtime_server.runtimes import pulls, starts, stops, views
+from runtime_server.runtimes import pulls, rebuilding, starts, stops
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
@@ -204,7 +204,7 @@ class Chores:
             snapshot = self._engine.inspect(listed.container_id)
         except ContainerMissing:
             return
-        record = views.adopted(snapshot, time.time())
+        record = rebuilding.adopted(snapshot, time.time())
         if record.status in stops.ENDED:
             record = dataclasses.replace(record, logs=stops.last_lines(self._engine, listed.container_id))
         log.info("adopting a container", runtime_id=record.runtime_id, status=str(record.status))

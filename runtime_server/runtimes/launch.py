@@ -30,7 +30,7 @@ from runtime_server.errors import (
 )
 from runtime_server.models import RuntimeStatus, StartRequest
 from runtime_server.network.runtime_network import RuntimeNetwork
-from runtime_server.runtimes import policy_mounts, views
+from runtime_server.runtimes import policy_mounts, rebuilding, views
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
@@ -113,6 +113,7 @@ class Launch:
             tags.EXPIRES_AT: record.expires_at,
             tags.RETENTION: record.retention,
             tags.AUTO_REMOVE: "true" if record.auto_remove else None,
+            tags.SPEC: rebuilding.spec_label(record.spec),
             tags.ATTEMPT: attempt,
         }
         return {**record.labels, **{key: str(value) for key, value in ours.items() if value is not None}}

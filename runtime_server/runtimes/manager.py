@@ -416,7 +416,7 @@ def _answer(record: Record, message: str, *, changed: bool) -> ActionResponse:
 def _differences(record: Record, request: StartRequest) -> list[str]:
     """Names of what a start asked for and its session's live runtime doesn't have."""
     if not record.spec:
-        return []  # adopted: what it was started with is not known
+        return []  # what it was started with is not known
     wanted = described(request)
     fields = sorted(name for name in {*wanted, *record.spec} if wanted.get(name) != record.spec.get(name))
     return [f"{name} differs from the session's live runtime and was not applied" for name in fields]

@@ -6,10 +6,9 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerState, Snapshot
 from runtime_server.errors import Problem
-from runtime_server.models import RESERVED_PREFIX, Exit, Failure, HostPort, Runtime, RuntimeStatus, utc
+from runtime_server.models import Exit, Failure, HostPort, Runtime, RuntimeStatus, utc
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.states import seen
 from runtime_server.store.records import Record
@@ -46,7 +45,7 @@ def wire(record: Record) -> dict[str, Any]:
 def environment(record: Record, *, values: bool = False) -> dict[str, str | None] | None:
     """The variables that the start asked for, None as values unless wanted; None where they aren't known."""
     if not record.spec:
-        return None  # adopted
+        return None  # adopted, of a server that left nothing of it in the labels
     asked: dict[str, str] = record.spec.get("environment", {})
     return {name: value if values else None for name, value in asked.items()}
 
@@ -136,34 +135,3 @@ def _detail(snapshot: Snapshot, status: RuntimeStatus) -> str | None:
         return "The process was ended for lack of memory."
     known = {126: ": the command is not executable", 127: ": the command was not found"}
     return f"The process ended with exit code {snapshot.exit_code}{known.get(snapshot.exit_code or 0, '')}."
-
-
-def adopted(snapshot: Snapshot, at: float) -> Record:
-    """The record of a container that carries our labels and has none."""
-    labels = snapshot.labels
-    key = next(
-        (snapshot.environment[name] for name in tags.SESSION_KEY_VARIABLES if name in snapshot.environment), None
-    )
-    return Record(
-        runtime_id=labels[tags.RUNTIME_ID],
-        owner=labels.get(tags.OWNER, ""),
-        name=labels.get(tags.NAME),
-        session_id=labels.get(tags.SESSION_ID),
-        image=labels.get(tags.IMAGE, snapshot.image),
-        created_at=_number(labels.get(tags.CREATED_AT)) or snapshot.created_at or at,
-        expires_at=_number(labels.get(tags.EXPIRES_AT)),
-        retention=_number(labels.get(tags.RETENTION)),
-        auto_remove=labels.get(tags.AUTO_REMOVE) == "true",
-        labels={key: value for key, value in labels.items() if not key.startswith(RESERVED_PREFIX)},
-        session_api_key=key if labels.get(tags.SESSION_ID) else None,
-        cpus=snapshot.cpus,
-        memory=snapshot.memory,
-        **facts(snapshot, at),
-    )
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runtime_server.engine import labels
 from runtime_server.engine.base import ContainerState, EngineEvent, Listed
 from runtime_server.errors import EngineFailed, EngineTimeout, InvalidState, RuntimeNotFound, StorageUnavailable
 from runtime_server.models import RuntimeStatus as S
@@ -223,15 +225,17 @@ class TestAdoption:
             "name": "agent",
             "session_id": "s",
             "labels": {"team": "x"},
+            "environment": {"COLOUR": "green", "EMPTY": ""},
             "ttl": 60,
             "retention": 7,
         }
         made = start(service, **wanted, ports=[{"container_port": 80}], auto_remove=True)
         before = get(service, made.runtime_id)
         service = adopting(world, service)
-        # The environment's names are in the lost spec alone.
-        assert get(service, "agent").model_copy(update={"environment": before.environment}) == before
+        assert get(service, "agent") == before
         assert before.session_api_key
+        values = service.manager.get(ALICE, "agent", values=True).environment
+        assert values == {"COLOUR": "green", "EMPTY": ""}
         again = start(service, **wanted)
         assert (again.runtime_id, again.created, again.session_api_key) == (
             made.runtime_id, False, made.session_api_key,
@@ -239,6 +243,22 @@ class TestAdoption:
         record = service.store.get(made.runtime_id)
         assert record is not None
         assert (record.auto_remove, record.retention) == (True, 7.0)
+        other = start(service, **wanted, working_dir="/tmp").warnings
+        assert [each.partition(" ")[0] for each in other] == ["auto_remove", "ports", "working_dir"]
+
+    def test_what_a_start_asked_for_is_in_its_label_without_values(self, world: World, service: Service) -> None:
+        made = start(service, environment={"TOKEN": "secret"}, labels={"team": "x"}, working_dir="/tmp")
+        told = json.loads(world.engine.inspect(made.runtime_id).labels[labels.SPEC])
+        assert told == {"image": "busybox", "environment": ["TOKEN"], "labels": ["team"], "working_dir": "/tmp"}
+
+    def test_a_container_of_an_older_server_is_adopted_too(self, world: World, service: Service) -> None:
+        made = start(service, labels={"team": "x"})
+        container = world.engine._own(made.runtime_id)
+        kept = {key: value for key, value in container.spec.labels.items() if key != labels.SPEC}
+        container.spec = dataclasses.replace(container.spec, labels=kept)
+        service = adopting(world, service)
+        found = get(service, made.runtime_id)
+        assert (found.status, found.labels, found.environment) == (S.RUNNING, {"team": "x"}, None)
 
     def test_a_key_leads_to_it(self, world: World, service: Service) -> None:
         made = start(service, key="k")

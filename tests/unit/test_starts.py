@@ -66,6 +66,7 @@ def test_a_start_is_a_container_and_a_record(world: World, service: Service) -> 
     assert snapshot.labels["team"] == "x"
     ours = {key: value for key, value in snapshot.labels.items() if key.startswith("runtime-server.")}
     assert ours.pop(labels.ATTEMPT)
+    assert ours.pop(labels.SPEC)
     assert ours == {
         labels.INSTANCE: world.state.instance, labels.RUNTIME_ID: made.runtime_id, labels.NAME: "agent",
         labels.OWNER: "alice", labels.IMAGE: "busybox", labels.RETENTION: "7.0",
