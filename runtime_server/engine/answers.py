@@ -311,6 +311,8 @@ def problem(error: BaseException, operation: str = "", **carried: Any) -> Except
     """The meaning of whatever docker-py, requests or urllib3 raised; details never hold a path or an address."""
     if isinstance(error, docker.errors.APIError):
         # Without a response it is no answer, but something docker-py made of one.
+        if error.response is not None and _is_cut_short(error.response):
+            return EngineUnreachable("The container engine's answer broke off.", retry_after=RETRY_AFTER)
         status = error.status_code if error.response is not None else 500
         return answer(operation, int(status or 500), str(error.explanation or ""), **carried)
     if _is_timeout(error):
@@ -337,6 +339,20 @@ _NO_ANSWER = (
     docker.errors.MissingContextParameter,
     docker.errors.ContextAlreadyExists,
 )
+
+
+def _is_cut_short(response: requests.Response) -> bool:
+    """Whether an error's body is only a part of what was sent: engines explain each error in a JSON object.
+
+    Where the connection ends within the headers, they look like whole ones without a length, and the body is empty.
+    """
+    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    if framed and "json" not in response.headers.get("Content-Type", ""):
+        return False  # somebody else's page, a proxy's for one
+    try:
+        return not isinstance(response.json(), dict)
+    except ValueError:
+        return True
 
 
 def _is_timeout(error: BaseException) -> bool:

@@ -379,10 +379,15 @@ def test_an_unknown_server_error_tells_nothing_of_the_inside(operation: str) -> 
     assert "secret" not in found.detail
 
 
-def response(status: int, body: bytes = b'{"message": "No such container: x"}') -> requests.Response:
+def response(status: int, body: bytes = b'{"message": "No such container: x"}', **headers: str) -> requests.Response:
     made = requests.Response()
     made.status_code, made._content = status, body
+    made.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
     return made
+
+
+def refused(status: int, body: bytes, **headers: str) -> docker.errors.APIError:
+    return docker.errors.APIError("", response=response(status, body, **headers), explanation=body.decode())
 
 
 def exceptions_of(*modules: Any) -> list[type[Exception]]:
@@ -425,6 +430,10 @@ def test_every_exception_of_the_libraries_leaves_as_an_engine_error(kind: type[E
         (requests.exceptions.JSONDecodeError("", "", 0), EngineFailed),
         (docker.errors.APIError("", response=response(500), explanation="x"), EngineFailed),
         (docker.errors.NotFound("", response=response(404), explanation="No such container: x"), ContainerMissing),
+        # Cut within the headers, and within the body.
+        (refused(409, b""), EngineUnreachable),
+        (refused(409, b'{"message": "Conf', Content_Type="application/json"), EngineUnreachable),
+        (refused(502, b"<html>", Content_Type="text/html", Content_Length="6"), EngineFailed),
     ],
 )
 def test_what_no_answer_means(error: Exception, meaning: type[Exception]) -> None:
