@@ -11,6 +11,7 @@ from runtime_server.resources.documents import Docs, OpenAPI
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
+from runtime_server.resources.sessions import HealthCheck, RunningRuntimes, RuntimeLookup, SessionBatch, SessionItem
 from runtime_server.web.access_log import LoggedApp
 from runtime_server.web.auth import KeyRing
 from runtime_server.web.context import ApiRequest
@@ -30,6 +31,11 @@ ROUTES: Final = (
     Route("/runtimes", Runtimes),
     Route("/runtimes/{runtime_id}", RuntimeItem),
     Route("/runtimes/{runtime_id}/renew", Renewal),
+    Route("/sessions/{session_id}", SessionItem),
+    Route("/sessions/batch", SessionBatch),
+    Route("/runtime/{runtime_id}", RuntimeLookup),
+    Route("/list", RunningRuntimes),
+    Route("/health", HealthCheck),
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),

@@ -50,6 +50,8 @@ loglevel = _settings.log_level
 logger_class = StructuredLogger
 accesslog = None
 
+# A hundred session ids in one query are more than gunicorn's 4094 bytes; nginx takes 8 KiB by default.
+limit_request_line = 8190
 # A heartbeat of the worker's main thread, not a limit on requests.
 timeout = 60
 graceful_timeout = _settings.graceful_timeout

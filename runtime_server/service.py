@@ -12,6 +12,7 @@ from runtime_server.engine.docker import DockerEngine
 from runtime_server.errors import StorageUnavailable
 from runtime_server.network.addresses import RuntimeAddresses
 from runtime_server.network.firewall import Firewall
+from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.calls import Calls
@@ -23,10 +24,13 @@ from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
 from runtime_server.runtimes.queue import StartQueue
 from runtime_server.runtimes.quotas import Quotas, Rates
+from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.reconciler import Reconciler
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
+from runtime_server.runtimes.urls import Urls
+from runtime_server.runtimes.views import Views
 from runtime_server.runtimes.waits import SlowLane
 from runtime_server.settings import Settings
 from runtime_server.state import State, locate
@@ -99,6 +103,8 @@ class Service:
             holder=self.holder,
             policy=Policy(settings, forbidden=(socket,) if socket else ()),
             queue=queue,
+            watch=ReadyWatch(engine, store),
+            reservations=PortReservations(settings.publish_host),
             network=network,
         )
         self.starts = Starts(
@@ -127,6 +133,7 @@ class Service:
             rebuilding=state.rebuilding,
             holder=self.holder,
             quotas=quotas,
+            views=Views(store, Urls(settings)),
             max_wait=settings.max_wait,
         )
         self._chores = Chores(

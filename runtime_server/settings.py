@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     )
 
     publish_host: str = Field("127.0.0.1", description="Address on which ports are published.")
+    advertise_host: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9.:_-]{0,253}$",
+        description="Host in the addresses of runtimes; empty: the one that their ports are bound to.",
+    )
     volume_roots: Names = Field(
         default_factory=lambda: (str(default_volume_root()),),
         description="Folders under which host paths may be mounted.",
@@ -136,8 +141,17 @@ class Settings(BaseSettings):
     allowed_images: Names = Field(("*",), description="Globs of images that a start may name.")
     restart_host_paths: bool = Field(False, description="Whether host paths below a root go with a restart policy.")
     runtime_classes: Names = Field(
-        ("runc=runc", "crun=crun", "runsc=runsc", "gvisor=runsc", "sysbox-runc=sysbox-runc", "kata=kata"),
-        description="`asked=engine's` OCI runtimes; `*=…` for all others.",
+        # OpenHands' SDK asks for sysbox by default, and takes a failure for an answer.
+        (
+            "runc=runc",
+            "crun=crun",
+            "runsc=runsc",
+            "gvisor=runsc",
+            "sysbox=sysbox-runc|runc",
+            "sysbox-runc=sysbox-runc|runc",
+            "kata=kata",
+        ),
+        description="`asked=engine's` OCI runtimes, `|` and another where the engine lacks it; `*=…` for all others.",
     )
     host_ports: Names = Field(("1024-65535",), description="Host ports that a start may name.")
     allowed_restart_policies: Names = Field(

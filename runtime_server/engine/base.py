@@ -102,6 +102,8 @@ class RuntimeSpec:
     gpus: str | int | None = None
     platform: str | None = None
     runtime_class: str | None = None
+    other_classes: tuple[str, ...] = ()
+    """OCI runtimes to be taken instead where the engine doesn't know the first, in order."""
     cap_drop: tuple[str, ...] = ("ALL",)
     cap_add: tuple[str, ...] = ()
     no_new_privileges: bool = True
@@ -156,6 +158,10 @@ class Snapshot:
     memory: int | None = None
     pid: int | None = None
     """Of its first process, in the engine's own process namespace."""
+    address: str | None = None
+    """On its first network, while it runs."""
+    health: str | None = None
+    """By the image's HEALTHCHECK: ``starting``, ``healthy`` or ``unhealthy``; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +176,17 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class EngineEvent:
-    """Something that happened to one of our containers. ``at`` is Unix seconds, ``exit_code`` that of a ``die``."""
+    """Something that happened to one of our containers.
+
+    ``at`` is Unix seconds, ``exit_code`` that of a ``die``; ``oom_killed`` is what an ``oom`` tells of its end.
+    """
 
     container_id: str
     runtime_id: str
     action: str
     at: float
     exit_code: int | None = None
+    oom_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +262,19 @@ class Engine(Protocol):
 
     def logs(self, container: str, tail: int = 100) -> str:
         """The last lines of stdout and stderr together."""
+
+    def http_status(self, snapshot: Snapshot, port: int, path: str, timeout: float) -> int | None:
+        """The status with which a port of a running container answers ``GET path``; None where it doesn't answer.
+
+        Args:
+            snapshot: the container as inspected.
+            port: inside the container.
+            path: of the URL.
+            timeout: seconds.
+        """
+
+    def command_status(self, container: str, command: tuple[str, ...], timeout: float) -> int | None:
+        """The exit code of a command in the running container; None where it isn't over after ``timeout`` seconds."""
 
     def events(self, since: float | None = None) -> EventStream:
         """Follow this instance's containers from Unix time ``since`` (none: from now).

@@ -15,7 +15,7 @@ import docker.auth
 import docker.errors
 from docker import APIClient
 
-from runtime_server.engine import answers, labels, networks, translate
+from runtime_server.engine import answers, labels, networks, probes, translate
 from runtime_server.engine.answers import mapped
 from runtime_server.engine.base import (
     ContainerMissing,
@@ -238,6 +238,15 @@ class DockerEngine:
         with self._call("logs", container) as client:
             output = client.logs(container, stdout=True, stderr=True, tail=tail)
         return output.decode("utf-8", "replace")
+
+    def http_status(self, snapshot: Snapshot, port: int, path: str, timeout: float) -> int | None:
+        """See ``Engine``."""
+        return probes.http_status(snapshot, port, path, timeout)
+
+    def command_status(self, container: str, command: tuple[str, ...], timeout: float) -> int | None:
+        """See ``Engine``."""
+        with self._call("exec", container) as client:
+            return probes.command_status(client, container, command, timeout)
 
     def events(self, since: float | None = None) -> DockerEvents:
         """See ``Engine``; events may come again that happened just before the subscription."""

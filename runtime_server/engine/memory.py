@@ -17,7 +17,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from runtime_server.engine.base import ContainerMissing, Listed, Network, RegistryLogin, RuntimeSpec, Snapshot
+from runtime_server.engine.base import (
+    ContainerMissing,
+    ContainerState,
+    Listed,
+    Network,
+    RegistryLogin,
+    RuntimeSpec,
+    Snapshot,
+)
 from runtime_server.engine.memory_containers import Container
 from runtime_server.engine.memory_events import MemoryEventStream
 from runtime_server.engine.memory_images import BUSYBOX, RUNS_ON, Image, Program
@@ -27,7 +35,7 @@ from runtime_server.models import EngineVersion
 
 METHODS = (
     "ping", "version", "image_present", "pull", "create", "start", "inspect", "pause", "resume", "stop", "remove",
-    "list", "logs", "events", "ensure_network", "find_network", "remove_network",
+    "list", "logs", "http_status", "command_status", "events", "ensure_network", "find_network", "remove_network",
 )  # fmt: skip
 """The engine's calls: what hooks can be set on, and what is counted."""
 
@@ -167,6 +175,28 @@ class MemoryEngine:
             lines = self._own(container).output
             return "".join(lines[-tail:] if tail > 0 else [])
 
+    def http_status(
+        self,
+        snapshot: Snapshot,
+        port: int,  # noqa: ARG002 - a container in memory has one service
+        path: str,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002
+    ) -> int | None:
+        """What ``serve`` said last, else the image's ``http``, whatever the port and path; no time passes."""
+        with self._call("http_status"):
+            found = self._own(snapshot.container_id)
+            return found.http if found.state is ContainerState.RUNNING else None
+
+    def command_status(
+        self,
+        container: str,
+        command: tuple[str, ...],
+        timeout: float,  # noqa: ARG002 - no time passes
+    ) -> int | None:
+        """The exit code that the image's programs give the command; None for one that runs on."""
+        with self._call("command_status"):
+            return self._own(container).image.program(command).ends_at_once
+
     def events(self, since: float | None = None) -> MemoryEventStream:
         """Follow this instance's containers from Unix time ``since``, at most 1024 events back."""
         with self._call("events"):
@@ -219,6 +249,8 @@ class MemoryEngine:
         other: Program = RUNS_ON,
         environment: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        http: int | None = 200,
+        health: str | None = None,
     ) -> None:
         """Put an image on the engine; no registry has it.
 
@@ -229,8 +261,18 @@ class MemoryEngine:
             other: what all other commands do; by default they run until something ends them.
             environment: variables that its containers have.
             labels: labels that its containers have.
+            http: status with which their service answers; None: not at all.
+            health: what their HEALTHCHECK says; None: there is none.
         """
-        image = Image(tuple(exposed), environment or {}, labels or {}, programs=programs or {}, other=other)
+        image = Image(
+            tuple(exposed),
+            environment or {},
+            labels or {},
+            programs=programs or {},
+            other=other,
+            http=http,
+            health=health,
+        )
         with self._world.lock:
             self._world.images.add(name, image)
 
@@ -258,6 +300,12 @@ class MemoryEngine:
         """Remove a container behind the service's back, with the events that this has."""
         with self._world.lock:
             self._world.remove(self._own(container))
+
+    def serve(self, container: str, http: int | None, health: str | None = None) -> None:
+        """Let a container's service answer with that status, or not at all, and its HEALTHCHECK say that."""
+        with self._world.lock:
+            found = self._own(container)
+            found.http, found.health = http, health
 
     def write(self, container: str, text: str) -> None:
         """Add to a container's output."""

@@ -33,6 +33,11 @@ class Container:
     finished_at: float | None = None
     restart_count: int = 0
     output: list[str] = field(default_factory=list)
+    http: int | None = None
+    health: str | None = None
+
+    def __post_init__(self) -> None:
+        self.http, self.health = self.image.http, self.image.health
 
     @property
     def instance(self) -> str:
@@ -118,6 +123,8 @@ class Container:
             restart_count=self.restart_count,
             cpus=self.spec.cpus,
             memory=self.spec.memory,
+            address="192.0.2.1" if self.live and self.spec.network != "none" else None,
+            health=self.health if self.live else None,
         )
 
 

@@ -90,6 +90,10 @@ class Image:
     command: tuple[str, ...] = ("sleep", "infinity")
     programs: Mapping[str, Program] = field(default_factory=dict)
     other: Program = RUNS_ON
+    http: int | None = 200
+    """Status that the service inside answers with, None where it doesn't answer."""
+    health: str | None = None
+    """What its HEALTHCHECK says at the start; None where it has none."""
 
     def program(self, argv: tuple[str, ...]) -> Program:
         """What ``argv`` does; ``sh -c "[echo words; ]exit n"`` is understood."""

@@ -170,5 +170,6 @@ class World:
                 raise MountSourceMissing(f"{mount.source} does not exist", host_path=mount.source)
 
     def _emit(self, container: Container, action: str, exit_code: int | None = None) -> None:
-        event = EngineEvent(container.container_id, container.runtime_id, action, self.clock(), exit_code)
+        oom = action == "oom"
+        event = EngineEvent(container.container_id, container.runtime_id, action, self.clock(), exit_code, oom)
         self.log.emit(container.instance, event)

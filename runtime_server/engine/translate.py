@@ -36,7 +36,8 @@ _PODMAN_STATES = {
     "stopped": ContainerState.EXITED,
     "unknown": ContainerState.DEAD,
 }
-_ENDED = (ContainerState.EXITED, ContainerState.DEAD)
+_WITH_EXIT_CODE = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.RESTARTING)
+"""Of others it is that of an earlier process, or 0."""
 
 _ACTIONS = {
     **{
@@ -167,7 +168,7 @@ def snapshot(attrs: JSON) -> Snapshot:
         labels=dict(config.get("Labels") or {}),
         ports=ports((attrs.get("NetworkSettings") or {}).get("Ports"), config.get("ExposedPorts")),
         environment=_environment(config.get("Env")),
-        exit_code=state.get("ExitCode") if status in _ENDED else None,
+        exit_code=state.get("ExitCode") if status in _WITH_EXIT_CODE else None,
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
         created_at=unix_time(attrs.get("Created")),
@@ -175,9 +176,24 @@ def snapshot(attrs: JSON) -> Snapshot:
         finished_at=unix_time(state.get("FinishedAt")),
         restart_count=attrs.get("RestartCount") or 0,
         pid=state.get("Pid") or None,
+        address=_address(attrs.get("NetworkSettings") or {}),
+        health=_health(state.get("Health") or state.get("Healthcheck") or {}),
         cpus=(host.get("NanoCpus") or 0) / 1_000_000_000 or None,
         memory=host.get("Memory") or None,
     )
+
+
+def _address(settings: JSON) -> str | None:
+    """The container's IPv4 address on its first network, else an IPv6 one; "" is none."""
+    networks = [settings, *(settings.get("Networks") or {}).values()]
+    found = [each.get(name) for name in ("IPAddress", "GlobalIPv6Address") for each in networks if each]
+    return next((str(each) for each in found if each), None)
+
+
+def _health(health: JSON) -> str | None:
+    """``none`` (Docker) and "" (Podman) mean that there is no HEALTHCHECK."""
+    status = str(health.get("Status") or "").lower()
+    return status if status in ("starting", "healthy", "unhealthy") else None
 
 
 def ports(published: JSON | None, exposed: Iterable[str] | None = None) -> dict[str, list[HostPort]]:
@@ -243,6 +259,7 @@ def event(message: JSON) -> EngineEvent | None:
         action=action,
         at=nanoseconds / 1e9 if nanoseconds else float(message.get("time") or 0),
         exit_code=int(exit_code) if exit_code.isdecimal() else None,
+        oom_killed=action == "oom",
     )
 
 

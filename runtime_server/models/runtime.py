@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import (
-    AwareDatetime,
-    Field,
-)
+from typing import Literal
+
+from pydantic import AwareDatetime, Field, RootModel
 
 from runtime_server.models.base import (
     Answer,
@@ -37,6 +36,31 @@ class Failure(Answer):
     status: int = Field(description="HTTP status of the problem.")
 
 
+PodStatus = Literal["Ready", "Pending", "Running", "Not Found", "Failed", "Unknown", "CrashLoopBackOff"]
+"""As OpenHands' clients compare it, to the letter."""
+
+
+class ContainerStatus(Answer):
+    """A container, as Kubernetes' ContainerStatus names things."""
+
+    name: str = Field(description="The runtime's id.")
+    ready: bool = Field(description="Whether the main service answers.")
+    restart_count: int = Field(description="How often the engine restarted it.")
+    state: str = Field(description="`waiting`, `running` or `terminated`.")
+    reason: str | None = Field(None, description="Why: `ContainerCreating`, `Paused`, `OOMKilled`, `Error`, …")
+    message: str | None = Field(None, description="The same for people.")
+    exit_code: int | None = Field(None, description="Where it is terminated.")
+
+
+class PodEvent(Answer):
+    """Something that happened, as Kubernetes' Event names things."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str = Field(description="One word, e.g. `Started` or `ErrImagePull`.")
+    message: str = Field(description="A sentence.")
+    timestamp: AwareDatetime = Field(description="When.")
+
+
 class Runtime(Answer):
     """A runtime."""
 
@@ -63,9 +87,26 @@ class Runtime(Answer):
     session_api_key: str | None = Field(
         None, repr=False, description="Key of the service inside; for its owner only."
     )
+    url: str | None = Field(
+        None, description="Where its main service answers, without a slash at the end; null where it has none yet."
+    )
+    work_hosts: dict[str, int] = Field(
+        default_factory=dict, description="Further published services: address to the port inside."
+    )
+    pod_status: PodStatus = Field(
+        "Unknown", description="The state in the words of OpenHands' clients; `Running` isn't ready yet."
+    )
+    container_statuses: list[ContainerStatus] = Field(
+        default_factory=list, description="The container as the engine tells it, in Kubernetes' words."
+    )
+    events: list[PodEvent] = Field(default_factory=list, description="What happened to it, oldest first.")
+    pod_logs: str = Field("", description="Last lines of its output while it starts, and after it has ended.")
     exit: Exit | None = Field(None, description="How it ended.")
     error: Failure | None = Field(None, description="Why it is in `error`.")
     restart_count: int = Field(0, description="How often the engine restarted it.")
+    restart_reasons: list[str] = Field(
+        default_factory=list, description="Why, as far as it was seen: `OOMKilled`, or `Error: exit code 1`."
+    )
     logs: str | None = Field(None, description="Last lines of its output, kept when it ended.")
 
 
@@ -76,12 +117,9 @@ class StartResponse(Runtime):
     warnings: list[str] = Field(default_factory=list, description="What was not applied, in sentences.")
 
 
-class ActionResponse(Answer):
-    """The answer of pause, resume, stop and remove."""
+class ActionResponse(Runtime):
+    """The answer of pause, resume, stop and remove: the runtime after the call, and what the call did."""
 
-    runtime_id: str
-    container_id: str | None = None
-    status: RuntimeStatus = Field(description="The state after the call.")
     message: str = Field(description="What happened, for people.")
     changed: bool = Field(description="False where the runtime was in that state already.")
     warnings: list[str] = Field(default_factory=list, description="Unknown fields that were ignored.")
@@ -92,3 +130,14 @@ class RuntimePage(Answer):
 
     runtimes: list[Runtime]
     next_cursor: str | None = Field(None, description="Pass as `cursor` for the next page; null at the end.")
+
+
+class RuntimeList(Answer):
+    """The answer of ``GET /list``."""
+
+    runtimes: list[Runtime] = Field(description="The starting and running ones.")
+    total: int = Field(description="How many.")
+
+
+class RuntimeBatch(RootModel[list[Runtime]]):
+    """The answer of ``GET /sessions/batch``: a bare array, unknown sessions left out."""

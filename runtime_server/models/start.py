@@ -29,6 +29,7 @@ from runtime_server.models.base import (
     Word,
     parse_size,
 )
+from runtime_server.models.readiness import ReadyCheck
 
 
 class PortBinding(Request):
@@ -83,6 +84,11 @@ class RegistryAuth(Request):
 
     username: str = Field(description="User name.")
     password: str = Field(repr=False, description="Password or token.")
+
+
+Id = Annotated[int, Field(ge=0, le=4_294_967_294)]
+RunAs = Id | Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,63}$")]
+"""A user or a group, by number or name."""
 
 
 class StartRequest(Request):
@@ -148,6 +154,27 @@ class StartRequest(Request):
     no_new_privileges: bool | None = Field(
         None, description="False lets set-user-id programs such as sudo work, by policy only; none: the server's."
     )
+    run_as_user: RunAs | None = Field(None, description="As `user`: the user, for OpenHands' clients.")
+    run_as_group: RunAs | None = Field(None, description="The group that goes with `run_as_user`.")
+    fs_group: Id | None = Field(None, description="A supplementary group, by its number.")
+    main_port: Port | None = Field(
+        None,
+        description="Port of the main service, which `url` leads to; none: 60000 where there is a `session_id`, else "
+        "the only port that is published or exposed.",
+    )
+    readiness: ReadyCheck | None = Field(
+        None,
+        description="What makes it ready, until which it is `starting`; none: where there is a `session_id`, the "
+        "main service's `/health` or `/alive`, else the image's HEALTHCHECK, else that it runs.",
+    )
+    enable_gpu: bool | None = Field(None, description="As `gpus: all`.")
+    use_host_network: bool | None = Field(None, description="As `network: host`, which no policy allows.")
+    workspace_mount_path: Word | None = Field(
+        None, description="A folder of the host, or a named volume, to be mounted, by policy only."
+    )
+    workspace_mount_path_in_sandbox: AbsolutePath | None = Field(
+        None, description="Where `workspace_mount_path` is mounted; none: `/workspace`."
+    )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="When to pull.")
     registry_auth: RegistryAuth | None = Field(None, description="Credentials for the pull.")
     ttl: Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)] | None = Field(
@@ -178,6 +205,16 @@ class StartRequest(Request):
         if any(key.startswith(RESERVED_PREFIX) for key in value):
             raise ValueError(f"labels under {RESERVED_PREFIX} are reserved")
         return value
+
+    @model_validator(mode="after")
+    def _one_way_each(self) -> StartRequest:
+        if self.user is not None and (self.run_as_user is not None or self.run_as_group is not None):
+            raise ValueError("user goes without run_as_user and run_as_group")
+        if self.run_as_group is not None and self.run_as_user is None:
+            raise ValueError("run_as_group goes with run_as_user only")
+        if self.workspace_mount_path_in_sandbox is not None and self.workspace_mount_path is None:
+            raise ValueError("workspace_mount_path_in_sandbox goes with workspace_mount_path only")
+        return self
 
     @field_validator("ports")
     @classmethod

@@ -52,20 +52,48 @@ RUNTIME: Final[dict[str, Any]] = {
     "labels": {"team": "agents"},
     "environment": {"GREETING": None},
     "session_api_key": None,
+    "url": "http://127.0.0.1:32768",
+    "work_hosts": {},
+    "pod_status": "Ready",
+    "container_statuses": [
+        {
+            "name": ID,
+            "ready": True,
+            "restart_count": 0,
+            "state": "running",
+            "reason": None,
+            "message": None,
+            "exit_code": None,
+        }
+    ],
+    "events": [
+        {
+            "type": "Normal",
+            "reason": "Started",
+            "message": "The runtime is running.",
+            "timestamp": "2026-01-31T12:00:00.350000Z",
+        }
+    ],
+    "pod_logs": "",
     "exit": None,
     "error": None,
     "restart_count": 0,
+    "restart_reasons": [],
     "logs": None,
+}
+SESSION: Final[dict[str, Any]] = {
+    **RUNTIME,
+    "name": None,
+    "session_id": "3f6c2a9e",
+    "session_api_key": "kZ3vJ0pW2bY8dR5tN7xL4qC9sF6hG1mA0eU3iO8yT2w",
+    "ports": {
+        "60000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}],
+        "12000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32770"}],
+    },
+    "work_hosts": {"http://127.0.0.1:32770": 12000},
 }
 
 
 def acted(status: str, message: str) -> dict[str, Any]:
     """An example of an ``ActionResponse``."""
-    return {
-        "runtime_id": ID,
-        "container_id": CONTAINER,
-        "status": status,
-        "message": message,
-        "changed": True,
-        "warnings": [],
-    }
+    return {**RUNTIME, "status": status, "message": message, "changed": True, "warnings": []}

@@ -71,13 +71,13 @@ class RuntimeItem(Resource):
         """Read a runtime, or wait until it is in a state."""
         query = read_query(req, RuntimeQuery)
         timeout = min(query.timeout, self._services.settings.max_wait) if query.wait_for else 0.0
-        caller, name, values = req.context.caller, _named(req, runtime_id), query.environment == "values"
+        caller, name, values = req.context.caller, named(req, runtime_id), query.environment == "values"
         found = self._manager.get(caller, name, wait_for=query.wait_for, timeout=timeout, values=values)
         set_answer(req, resp, found)
 
     def on_delete(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Stop and remove a runtime."""
-        caller, name = req.context.caller, _named(req, runtime_id)
+        caller, name = req.context.caller, named(req, runtime_id)
         answer_once(req, resp, self._calls, lambda: self._manager.remove(caller, name), unrecorded=True)
 
 
@@ -104,11 +104,16 @@ class Renewal(Resource):
 
     def on_post(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Set anew when a runtime ends."""
-        caller, name, request = req.context.caller, _named(req, runtime_id), read_body(req, RenewRequest)
+        caller, name, request = req.context.caller, named(req, runtime_id), read_body(req, RenewRequest)
         answer_once(req, resp, self._calls, lambda: self._manager.renew(caller, name, request.ttl))
 
 
-def _named(req: ApiRequest, runtime_id: str) -> str:
+def named(req: ApiRequest, runtime_id: str) -> str:
+    """The name of a runtime in a path, for the access log as well.
+
+    Raises:
+        RuntimeNotFound: nothing can have that name.
+    """
     req.context.runtime_id = runtime_id
     if not runtime_id.isascii() or not runtime_id.isprintable() or len(runtime_id) > MAX_NAME:
         raise RuntimeNotFound("No runtime of yours has this id or name.")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -15,6 +17,7 @@ from runtime_server.engine.base import (
     ContainerState,
     Engine,
     NameTaken,
+    Publish,
     RegistryLogin,
     RuntimeSpec,
     Snapshot,
@@ -22,20 +25,26 @@ from runtime_server.engine.base import (
 from runtime_server.errors import (
     EngineFailed,
     ImageNotFound,
+    ImagePullFailed,
     InternalError,
     NetworkNotFound,
+    PortInUse,
     Problem,
     RegistryCredentialsLost,
+    RuntimeClassUnknown,
     StorageUnavailable,
 )
-from runtime_server.models import RuntimeStatus, StartRequest
+from runtime_server.models import ReadyCheck, RuntimeStatus, StartRequest
+from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
-from runtime_server.runtimes import policy_mounts, rebuilding, views
+from runtime_server.runtimes import pods, policy_mounts, ready, rebuilding, sessions, stops, views
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
-from runtime_server.runtimes.queue import StartQueue
+from runtime_server.runtimes.queue import StartQueue, Waiting
+from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.steps import reached
+from runtime_server.runtimes.waits import until
 from runtime_server.store.records import Operation, Record
 from runtime_server.store.store import Store
 
@@ -43,11 +52,13 @@ log = structlog.get_logger("runtime_server.launch")
 
 HAD_LOGIN = "had_login"
 """In a start's payload: the request brought registry credentials, which only its first worker has."""
-CREATE_TRIES = 3
+PULL_AGAIN = 5.0
+"""Seconds after which a session's image is pulled once more."""
+CREATE_TRIES = 5
 """How often a container is created whose name is taken, by what is removed then."""
 
 
-class _Superseded(Exception):
+class Superseded(Exception):
     """A stop came, or another worker took over, or this one closes: this launch's work is no longer wanted."""
 
 
@@ -62,6 +73,8 @@ class Launch:
         holder: this process.
         policy: makes specifications.
         queue: gets the place back while an image is pulled.
+        watch: looks after what has started and isn't ready.
+        reservations: holds ports while an image is pulled.
         network: of runtimes that name none; None leaves them on the engine's default.
     """
 
@@ -75,6 +88,8 @@ class Launch:
         holder: Holder,
         policy: Policy,
         queue: StartQueue,
+        watch: ReadyWatch,
+        reservations: PortReservations,
         network: RuntimeNetwork | None = None,
     ) -> None:
         self._instance = instance
@@ -84,6 +99,8 @@ class Launch:
         self._holder = holder
         self._policy = policy
         self._queue = queue
+        self._watch = watch
+        self._reservations = reservations
         self._network = network if network is not None and network.enabled else None
         self.closing = threading.Event()
 
@@ -95,11 +112,22 @@ class Launch:
         """
         key = record.session_api_key
         environment = dict.fromkeys(tags.SESSION_KEY_VARIABLES, key) if key else {}
-        return self._policy.spec(request, record.runtime_id, self._labels(record, attempt), environment)
+        labels = self._labels(record, attempt)
+        return self._policy.spec(sessions.completed(request), record.runtime_id, labels, environment)
 
-    def notes(self, request: StartRequest) -> list[str]:
-        """What a start gets otherwise than it asked for."""
-        return self._policy.notes(request)
+    def announce(self, record: Record, ports: Iterable[Publish]) -> dict[str, list[dict[str, str]]]:
+        """Where a session's main service will answer, for the time until its container is made; empty: not known.
+
+        The port is held by this process meanwhile.
+        """
+        inside = sessions.main_port(sessions.of_record(record), ())
+        published = next((each for each in ports if each.container_port == inside and each.protocol == "tcp"), None)
+        if not _is_session(record) or published is None or published.host_port is not None:
+            return {}
+        held = self._reservations.hold(record.runtime_id)
+        if held is None:
+            return {}
+        return {f"{inside}/tcp": [{"HostIp": published.host_ip, "HostPort": str(held)}]}
 
     def _labels(self, record: Record, attempt: str) -> dict[str, str]:
         ours: dict[str, object | None] = {
@@ -118,47 +146,70 @@ class Launch:
         }
         return {**record.labels, **{key: str(value) for key, value in ours.items() if value is not None}}
 
-    def run(self, record: Record, operation: Operation, login: RegistryLogin | None = None) -> None:
-        """Do the start, whatever of it has been done before; the outcome is in the record, never raised."""
-        with self._holder.working(operation):
-            try:
-                self._run(record, operation, login)
-            except _Superseded:
-                self._give_up(record, operation)
-            except StorageUnavailable as problem:
-                # The lease runs out, and whoever takes over finds the container by its name.
-                log.warning("start left unfinished", runtime_id=record.runtime_id, reason=problem.detail)
-            except Problem as problem:
-                self._fail(record, operation, problem)
-            except Exception:
-                log.exception("start failed", runtime_id=record.runtime_id)
-                self._fail(record, operation, InternalError("The start failed for an unforeseen reason."))
+    def run(self, waiting: Waiting) -> bool:
+        """Do the start, whatever of it has been done before; the outcome is in the record, never raised.
 
-    def _run(self, record: Record, operation: Operation, login: RegistryLogin | None) -> None:
+        Returns:
+            Whether it is over; False where the runtime is looked after until it is ready, and ``waiting.done`` is
+            set then.
+        """
+        record, operation = waiting.record, waiting.operation
+        try:
+            return self._run(waiting)
+        except Superseded:
+            self._give_up(record, operation)
+        except StorageUnavailable as problem:
+            # The lease runs out, and whoever takes over finds the container by its name.
+            log.warning("start left unfinished", runtime_id=record.runtime_id, reason=problem.detail)
+        except Problem as problem:
+            self._fail(record, operation, problem)
+        except Exception:
+            log.exception("start failed", runtime_id=record.runtime_id)
+            self._fail(record, operation, InternalError("The start failed for an unforeseen reason."))
+        finally:
+            self._reservations.release(record.runtime_id)
+        return True
+
+    def _run(self, waiting: Waiting) -> bool:
+        record, operation, login = waiting.record, waiting.operation, waiting.login
         self._check(record, operation)  # it may have been queued for long
         request = StartRequest.model_validate(record.spec)
         spec = self._connected(self.spec(record, request, operation.id))
         reached("recorded", record.runtime_id)
         if request.image_pull_policy == "Always":
-            self._pull(record, operation, request, login)
-        container_id, before = self._create(record, operation, request, spec, login)
+            self._pull(record, operation, request, login, spec)
+        container_id, before, spec = self._create(record, operation, request, spec, login)
         reached("created", record.runtime_id)
         policy_mounts.unswapped(spec)
         self._check(record, operation)
         if before is None or before.started_at is None:
             # A container that ran already, in an attempt that crashed, isn't run a second time.
-            self._start(container_id, request)
+            container_id = self._start(container_id, request, spec)
         reached("started", record.runtime_id)
         at = time.time()
         snapshot = self._engine.inspect(container_id)
         reached("inspected", record.runtime_id)
         policy_mounts.mounted(spec, snapshot)
-        facts = views.facts(snapshot, at)
-        changed = self._store.change(
-            record.runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, error=None, **facts
-        )
+        facts = views.facts(snapshot, at) | {"error": None, "note": self._policy.note(request, spec.runtime_class)}
+        if facts["status"] in stops.ENDED:
+            facts["logs"] = stops.last_lines(self._engine, container_id)
+        check = sessions.ready_check(request)
+        if facts["status"] is RuntimeStatus.RUNNING and ready.is_waited_for(check, snapshot):
+            return self._await_ready(waiting, check, facts)
+        changed = self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, **facts)
         if changed is None:
-            raise _Superseded
+            raise Superseded
+        return True
+
+    def _await_ready(self, waiting: Waiting, check: ReadyCheck | None, facts: dict[str, Any]) -> bool:
+        """Leave the rest of the start to the watch."""
+        record, operation = waiting.record, waiting.operation
+        waits = {**facts, "status": RuntimeStatus.STARTING, "status_detail": "Waiting for the main service."}
+        changed = self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, **waits)
+        if changed is None or not self._store.slots.leave(operation):
+            raise Superseded
+        self._watch.watch(changed, operation, check, waiting.finish)
+        return False
 
     def _connected(self, spec: RuntimeSpec) -> RuntimeSpec:
         """With the server's own network, where the start names none; the caller's own names of hosts win."""
@@ -168,7 +219,10 @@ class Launch:
         hosts = {**self._network.extra_hosts(network), **spec.extra_hosts}
         return dataclasses.replace(spec, network=network.name, extra_hosts=hosts)
 
-    def _start(self, container_id: str, request: StartRequest) -> None:
+    def _start(self, container_id: str, request: StartRequest, spec: RuntimeSpec) -> str:
+        """Start it; the id of what has been started."""
+        # Engines take a port when a container starts, not when it is created.
+        self._reservations.release(spec.runtime_id)
         try:
             self._engine.start(container_id)
         except NetworkNotFound:
@@ -178,6 +232,15 @@ class Launch:
             self._network.forget()
             self._network.ensure()
             self._engine.start(container_id)
+        except PortInUse:
+            picked = _unpublished(spec, sessions.completed(request))
+            if picked == spec:
+                raise
+            # Somebody was faster at the port that callers were told of: then another, which they are told next.
+            self._engine.remove(container_id)
+            container_id, _, _ = self._made(picked)
+            self._engine.start(container_id)
+        return container_id
 
     def _create(
         self,
@@ -186,24 +249,29 @@ class Launch:
         request: StartRequest,
         spec: RuntimeSpec,
         login: RegistryLogin | None,
-    ) -> tuple[str, Snapshot | None]:
-        """The container's id, and what was there before, where a crash interrupted this same attempt."""
+    ) -> tuple[str, Snapshot | None, RuntimeSpec]:
+        """The container's id, what was there before, where a crash interrupted this same attempt, and what it is."""
         try:
             return self._made(spec)
         except ImageNotFound:
             if request.image_pull_policy != "IfNotPresent":
                 raise
-        self._pull(record, operation, request, login)
-        return self._made(spec)
+        return self._made(self._pull(record, operation, request, login, spec))
 
-    def _made(self, spec: RuntimeSpec) -> tuple[str, Snapshot | None]:
+    def _made(self, spec: RuntimeSpec) -> tuple[str, Snapshot | None, RuntimeSpec]:
         for _ in range(CREATE_TRIES):
             try:
-                return self._engine.create(spec), None
+                return self._engine.create(spec), None, spec
             except NameTaken:
                 snapshot = self._own(spec)
+            except RuntimeClassUnknown:
+                if not spec.other_classes:
+                    raise
+                first, *others = spec.other_classes
+                spec = dataclasses.replace(spec, runtime_class=first, other_classes=tuple(others))
+                continue
             if snapshot is not None:
-                return snapshot.container_id, snapshot
+                return snapshot.container_id, snapshot, spec
         raise EngineFailed("A container that isn't this service's has the runtime's name.")
 
     def _own(self, spec: RuntimeSpec) -> Snapshot | None:
@@ -225,10 +293,48 @@ class Launch:
             return None
         return snapshot
 
-    def _pull(self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None) -> None:
+    def _pull(
+        self,
+        record: Record,
+        operation: Operation,
+        request: StartRequest,
+        login: RegistryLogin | None,
+        spec: RuntimeSpec,
+    ) -> RuntimeSpec:
+        """Pull the image; what is to be created then, with the port that callers were told of meanwhile."""
         if login is None and operation.payload.get(HAD_LOGIN):
             raise RegistryCredentialsLost("The worker that held the registry credentials ended; send the call again.")
+        ports = record.ports or self.announce(record, spec.ports)
+        if ports and ports != record.ports:
+            self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, ports=ports)
+        with self._queue.lent(operation):
+            if not _is_session(record):
+                self._pull_once(record, operation, request, login)
+            else:
+                self._pull_twice(record, operation, request, login)
+        reached("pulled", record.runtime_id)
+        self._check(record, operation)
+        return _publishing(spec, ports)
 
+    def _pull_twice(
+        self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None
+    ) -> None:
+        """Pull, and once more a while after a failure: a session's start has been answered, and is only looked at."""
+        try:
+            self._pull_once(record, operation, request, login)
+            return
+        except (ImageNotFound, ImagePullFailed) as problem:
+            self._tell(record, pods.detail(problem))
+        until(lambda: self._check(record, operation), PULL_AGAIN)
+        try:
+            self._pull_once(record, operation, request, login)
+        except (ImageNotFound, ImagePullFailed) as problem:
+            problem.detail = f"{pods.IMAGE_PULL_BACK_OFF}: {problem.detail}"
+            raise
+
+    def _pull_once(
+        self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None
+    ) -> None:
         shown = ""
 
         def progress(text: str) -> None:
@@ -242,19 +348,25 @@ class Launch:
                     status_detail=f"Pulling {record.image}: {text}",
                 )
 
-        with self._queue.lent(operation):
-            self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
-        reached("pulled", record.runtime_id)
-        self._check(record, operation)
+        self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
+
+    def _tell(self, record: Record, detail: str) -> None:
+        self._store.note(record.runtime_id, detail)
+        self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, status_detail=detail)
+
+    def close(self) -> None:
+        """Look after no runtime and hold no port any more."""
+        self._watch.close()
+        self._reservations.close()
 
     def _check(self, record: Record, operation: Operation) -> None:
         if self.closing.is_set():
-            raise _Superseded
+            raise Superseded
         now = self._store.get(record.runtime_id)
         if now is None or now.status is not RuntimeStatus.STARTING:
-            raise _Superseded
+            raise Superseded
         if not self._store.operations.held(operation.id, operation.holder):
-            raise _Superseded
+            raise Superseded
 
     def _give_up(self, record: Record, operation: Operation) -> None:
         """Remove what was made where a stop came, which waits for that.
@@ -282,7 +394,8 @@ class Launch:
                 only_from={RuntimeStatus.STARTING},
                 end=operation.id,
                 status=RuntimeStatus.ERROR,
-                status_detail=problem.detail,
+                status_detail=pods.detail(problem) if _is_session(record) else problem.detail,
+                ports={},
                 error=views.failure(problem),
                 container_id=None,
                 stopped_at=now,
@@ -296,3 +409,33 @@ class Launch:
         # container's id: a removal that is carried out late must not meet a retry's, which has the same name.
         with suppress(ContainerMissing, Problem):
             self._engine.remove(self._engine.inspect(record.runtime_id).container_id)
+
+
+def _is_session(record: Record) -> bool:
+    return sessions.is_session(record.session_id, record.name)
+
+
+def _publishing(spec: RuntimeSpec, ports: Mapping[str, list[dict[str, str]]]) -> RuntimeSpec:
+    """With the host ports that were announced."""
+    if not ports:
+        return spec
+    return dataclasses.replace(
+        spec,
+        ports=tuple(
+            dataclasses.replace(each, host_port=int(ports[f"{each.container_port}/{each.protocol}"][0]["HostPort"]))
+            if f"{each.container_port}/{each.protocol}" in ports
+            else each
+            for each in spec.ports
+        ),
+    )
+
+
+def _unpublished(spec: RuntimeSpec, request: StartRequest) -> RuntimeSpec:
+    """With host ports only where the start itself named them."""
+    asked: dict[tuple[int, str], int | None] = {
+        (each.container_port, each.protocol): each.host_port for each in request.ports
+    }
+    ports = tuple(
+        dataclasses.replace(each, host_port=asked.get((each.container_port, each.protocol))) for each in spec.ports
+    )
+    return dataclasses.replace(spec, ports=ports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,15 +30,16 @@ from runtime_server.models import (
     StartResponse,
     Version,
 )
-from runtime_server.runtimes import cursors, views
+from runtime_server.runtimes import cursors
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder, runtime_lock
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.starts import Starts, described
 from runtime_server.runtimes.states import Action, invalid, target
 from runtime_server.runtimes.steps import reached
-from runtime_server.runtimes.stops import Stops
+from runtime_server.runtimes.stops import Stops, last_lines
 from runtime_server.runtimes.sync import Liveness, Sync
+from runtime_server.runtimes.views import Views
 from runtime_server.runtimes.waits import SlowLane, settled, until
 from runtime_server.store.records import Operation, Record, SessionTaken
 from runtime_server.store.store import LIVE, Store
@@ -61,6 +63,7 @@ class RuntimeManager:
         rebuilding: while this file is there, records are missing.
         holder: this process.
         quotas: what owners may have.
+        views: makes what callers see.
         max_wait: the longest wait of a request, seconds.
     """
 
@@ -78,6 +81,7 @@ class RuntimeManager:
         rebuilding: Path,
         holder: Holder,
         quotas: Quotas,
+        views: Views,
         max_wait: float,
     ) -> None:
         self._engine = engine
@@ -91,6 +95,7 @@ class RuntimeManager:
         self._rebuilding = rebuilding
         self._holder = holder
         self._quotas = quotas
+        self._views = views
         self._max_wait = max_wait
 
     def start(self, caller: Caller, request: StartRequest, *, key: str | None = None) -> StartResponse:
@@ -116,7 +121,7 @@ class RuntimeManager:
             except SessionTaken:
                 continue
             reached("answered", record.runtime_id)
-            return StartResponse(**views.wire(record), created=True, warnings=self._starts.notes(request))
+            return self._views.started(record, created=True)
         raise RuntimeBusy("The session's runtime changes too quickly.", retry_after=1)
 
     def _join(self, caller: Caller, live: Record, request: StartRequest, *, created: bool) -> StartResponse | None:
@@ -138,7 +143,7 @@ class RuntimeManager:
         record = self._starts.await_start(live.runtime_id, request.wait)
         if record.status not in LIVE:
             return None
-        return StartResponse(**views.wire(record), created=created, warnings=_differences(record, request))
+        return self._views.started(record, created=created, warnings=_differences(record, request))
 
     def _has_left(self, record: Record, status: RuntimeStatus) -> bool | None:
         now = self._store.get(record.runtime_id)
@@ -166,7 +171,7 @@ class RuntimeManager:
         record = self._find(caller, name)
         status = target(action, record)
         if status is record.status and self._liveness.live():
-            return _answer(record, f"The runtime is {word} already.", changed=False)
+            return self._views.acted(record, caller, f"The runtime is {word} already.", changed=False)
         with runtime_lock(self._locks, record.runtime_id, wait=LOCK_WAIT) as got:
             if not got:
                 raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
@@ -174,7 +179,7 @@ class RuntimeManager:
                 changed = self._call(action, call, record)
                 # Written as seen after the engine's answer. A stop that began meanwhile keeps its state.
                 both = {RuntimeStatus.RUNNING, RuntimeStatus.PAUSED}
-                self._store.change(
+                written = self._store.change(
                     record.runtime_id,
                     only_from=both,
                     end=reservation,
@@ -183,13 +188,8 @@ class RuntimeManager:
                     status_detail=None,
                 )
         message = f"The runtime is {word}." if changed else f"The runtime is {word} already."
-        return ActionResponse(
-            runtime_id=record.runtime_id,
-            container_id=record.container_id,
-            status=status,
-            message=message,
-            changed=changed,
-        )
+        now = written or dataclasses.replace(record, status=status)
+        return self._views.acted(now, caller, message, changed=changed)
 
     @contextmanager
     def _reserved(self, action: Action, record: Record) -> Iterator[str | None]:
@@ -247,7 +247,8 @@ class RuntimeManager:
         """
         record, changed = self._stops.stop(self._find(caller, name), timeout=timeout, remove=remove)
         word = str(record.status) if record.status is not RuntimeStatus.ERROR else "in error"
-        return _answer(record, f"The runtime is {word}{'' if changed else ' already'}.", changed=changed)
+        message = f"The runtime is {word}{'' if changed else ' already'}."
+        return self._views.acted(record, caller, message, changed=changed)
 
     def remove(self, caller: Caller, name: str) -> ActionResponse:
         """Stop a runtime and remove its container.
@@ -270,7 +271,7 @@ class RuntimeManager:
         changed = self._store.change(record.runtime_id, only_from=LIVE, expires_at=end)
         if changed is None:
             raise invalid(Action.RENEW, self._find(caller, record.runtime_id).status)
-        return views.runtime(changed, caller)
+        return self._views.runtime(changed, caller)
 
     def get(
         self,
@@ -297,7 +298,7 @@ class RuntimeManager:
         record = self._find(caller, name)
         if wait_for is not None and not settled(record, wait_for):
             record = self._wait(record, wait_for, min(timeout, self._max_wait))
-        return views.runtime(self._current(record), caller, values=values)
+        return self._shown(record, caller, values=values)
 
     def _wait(self, record: Record, wanted: RuntimeStatus, timeout: float) -> Record:
         last = record
@@ -314,6 +315,42 @@ class RuntimeManager:
     def _current(self, record: Record) -> Record:
         """The record, after a look at the engine where the store can't be trusted to be up to date."""
         return self._all_current([record])[0]
+
+    def session(self, caller: Caller, session_id: str) -> Runtime:
+        """The session's live runtime, else its last one that isn't removed.
+
+        Raises:
+            RuntimeNotFound: it has none.
+        """
+        return self._shown(self._of_session(caller, session_id), caller)
+
+    def sessions(self, caller: Caller, session_ids: Sequence[str]) -> Sequence[Runtime]:
+        """As ``session`` for each of them, those left out that have none."""
+        found = {}
+        for each in session_ids:
+            with suppress(RuntimeNotFound):
+                record = self._of_session(caller, each)
+                found[record.runtime_id] = record
+        return self._views.runtimes(self._all_current(list(found.values())), caller)
+
+    def lookup(self, caller: Caller, name: str) -> Runtime:
+        """The runtime of that id or alias, else of that session.
+
+        Raises:
+            RuntimeNotFound: there is none.
+        """
+        try:
+            return self.get(caller, name)
+        except RuntimeNotFound:
+            return self.session(caller, name)
+
+    def running(self, caller: Caller) -> Sequence[Runtime]:
+        """The caller's own runtimes that are starting or running, newest first."""
+        self._refuse_while_rebuilding()
+        statuses = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING)
+        found = self._store.page(caller.owner, statuses=statuses, labels={}, after=None, limit=None)
+        current = [record for record in self._all_current(found) if record.status in statuses]
+        return self._views.runtimes(current, caller)
 
     def list(
         self,
@@ -349,7 +386,24 @@ class RuntimeManager:
         found = found[:limit]
         next_cursor = cursors.encode(found[-1]) if more else None
         current = [record for record in self._all_current(found) if record.status in shown]
-        return RuntimePage(runtimes=[views.runtime(record, caller) for record in current], next_cursor=next_cursor)
+        return RuntimePage(runtimes=self._views.runtimes(current, caller), next_cursor=next_cursor)
+
+    def _of_session(self, caller: Caller, session_id: str) -> Record:
+        record = self._store.by_session(caller.owner, session_id) or self._store.last_of_session(
+            caller.owner, session_id
+        )
+        if record is None:
+            self._refuse_while_rebuilding()
+            raise RuntimeNotFound("No runtime has that session.")
+        return record
+
+    def _shown(self, record: Record, caller: Caller, *, values: bool = False) -> Runtime:
+        record = self._current(record)
+        output = None
+        if record.status is RuntimeStatus.STARTING and record.container_id is not None:
+            with suppress(EngineUnreachable, EngineTimeout):
+                output = last_lines(self._engine, record.container_id)
+        return self._views.runtime(record, caller, values=values, output=output)
 
     def _all_current(self, records: Sequence[Record]) -> Sequence[Record]:
         """As ``_current``, asking an engine that fails no more than once: each question may take its timeout."""
@@ -401,16 +455,6 @@ class RuntimeManager:
         """A runtime, or a session's, may exist without its record: a second start would double it."""
         if self._rebuilding.exists():
             raise StorageUnavailable("The records are being rebuilt from the containers' labels.", retry_after=1)
-
-
-def _answer(record: Record, message: str, *, changed: bool) -> ActionResponse:
-    return ActionResponse(
-        runtime_id=record.runtime_id,
-        container_id=record.container_id,
-        status=record.status,
-        message=message,
-        changed=changed,
-    )
 
 
 def _differences(record: Record, request: StartRequest) -> list[str]:

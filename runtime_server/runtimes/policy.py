@@ -64,6 +64,7 @@ class Policy:
         settings = self._settings
         self._check_sizes(request)
         cpus, memory, pids = self.limits(request)
+        classes = self._runtime_class(request.runtime_class)
         return RuntimeSpec(
             runtime_id=runtime_id,
             image=self._image(request.image),
@@ -89,7 +90,8 @@ class Policy:
             init=request.init,
             gpus=self._gpus(request),
             platform=request.platform,
-            runtime_class=self._runtime_class(request.runtime_class),
+            runtime_class=next(iter(classes), None),
+            other_classes=classes[1:],
             cap_add=self._capabilities(request),
             no_new_privileges=self._no_new_privileges(request),
             privileged=self._privileged(request),
@@ -120,11 +122,10 @@ class Policy:
         pids = request.pids_limit or (max(1, int(settings.default_pids * factor)) if settings.default_pids else 0)
         return cpus or None, memory or None, pids or None
 
-    def notes(self, request: StartRequest) -> list[str]:
-        """What a start gets otherwise than it asked for, in sentences."""
+    def note(self, request: StartRequest, given: str | None) -> str | None:
+        """What to say where the engine's OCI runtime isn't the one that was asked for; None where it is."""
         asked = request.runtime_class
-        given = self._classes.get(asked, self._classes.get("*")) if asked else None
-        return [f"runtime_class {asked} is {given} on this server"] if given not in (None, asked) else []
+        return f"runtime_class {asked} is {given} on this server" if asked and given not in (None, asked) else None
 
     def _image(self, image: str) -> str:
         if not policy_images.allowed(image, self._settings.allowed_images):
@@ -162,14 +163,15 @@ class Policy:
             raise refusal("ALLOWED_RESTART_POLICIES", "That restart policy isn't allowed on this server.")
         return asked.Name, asked.MaximumRetryCount
 
-    def _runtime_class(self, asked: str | None) -> str | None:
+    def _runtime_class(self, asked: str | None) -> tuple[str, ...]:
+        """The engine's names for it, to be tried in order."""
         if asked is None:
-            return None
+            return ()
         given = self._classes.get(asked, self._classes.get("*"))
         # Never as it is: engines from 23 on take a path as well, and run what is there as root.
         if given is None:
             raise refusal("RUNTIME_CLASSES", "That runtime class isn't among RUNTIME_SERVER_RUNTIME_CLASSES.")
-        return given
+        return tuple(given.split("|"))
 
     def _capabilities(self, request: StartRequest) -> tuple[str, ...]:
         added = [_capability(each) for each in request.cap_add]

@@ -36,6 +36,11 @@ class Waiting:
     place: threading.Event | None = None
     """Set once there is a place, by a launch that waits for one; None: the launch is begun then."""
 
+    def finish(self) -> None:
+        """It is over here; may be said more than once."""
+        if not self.done.done():
+            self.done.set_result(None)
+
 
 class StartQueue:
     """Starts that wait for a place.
@@ -191,8 +196,8 @@ class StartQueue:
         self._holder.release(waiting.operation)
         if waiting.place is not None:
             waiting.place.set()
-        elif not waiting.done.done():
-            waiting.done.set_result(None)
+        else:
+            waiting.finish()
 
     def close(self) -> None:
         """Wait for no place any more; what is queued goes to whichever process lives."""

@@ -10,6 +10,7 @@ from runtime_server.engine import labels as tags
 from runtime_server.engine.base import Snapshot
 from runtime_server.models import RESERVED_PREFIX
 from runtime_server.runtimes import views
+from runtime_server.runtimes.sessions import is_session
 from runtime_server.store.records import Record
 
 _NAMES_ONLY = ("environment", "labels")
@@ -45,7 +46,7 @@ def adopted(snapshot: Snapshot, at: float) -> Record:
         auto_remove=labels.get(tags.AUTO_REMOVE) == "true",
         spec=spec,
         labels=spec.get("labels", {}) if spec else _foreign(labels),
-        session_api_key=key if labels.get(tags.SESSION_ID) else None,
+        session_api_key=key if is_session(labels.get(tags.SESSION_ID), labels.get(tags.NAME)) else None,
         cpus=snapshot.cpus,
         memory=snapshot.memory,
         **views.facts(snapshot, at),

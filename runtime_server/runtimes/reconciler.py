@@ -213,7 +213,7 @@ class Reconciler:
             or event.action == "destroy"
             or (seen is not record.status and event.at > record.seen_at)
         ):
-            self._look(record, exit_code)
+            self._look(record, exit_code, oom_killed=event.oom_killed)
 
     def _exit_code(self, event: EngineEvent) -> int | None:
         """How the container's process ended last, by this event or an earlier one: only ``die`` tells."""
@@ -225,14 +225,17 @@ class Reconciler:
             return self._exit_codes.pop(event.container_id, None)
         return self._exit_codes.get(event.container_id)
 
-    def _look(self, record: Record, exit_code: int | None) -> None:
-        self._chores.submit(record.runtime_id, lambda: self._sync_and_tidy(record.runtime_id, exit_code), quick=True)
+    def _look(self, record: Record, exit_code: int | None, *, oom_killed: bool = False) -> None:
+        runtime_id = record.runtime_id
+        self._chores.submit(
+            runtime_id, lambda: self._sync_and_tidy(runtime_id, exit_code, oom_killed=oom_killed), quick=True
+        )
 
-    def _sync_and_tidy(self, runtime_id: str, exit_code: int | None) -> None:
+    def _sync_and_tidy(self, runtime_id: str, exit_code: int | None, *, oom_killed: bool) -> None:
         record = self._store.get(runtime_id)
         if record is None:
             return
-        record = self._sync.sync(record, exit_code=exit_code, wait=5.0)
+        record = self._sync.sync(record, exit_code=exit_code, oom_killed=oom_killed, wait=5.0)
         if record.status in ENDED and record.auto_remove:
             self._chores.remove_now(record)
 
@@ -272,8 +275,11 @@ def _batch(events: queue.SimpleQueue[EngineEvent | None]) -> tuple[list[EngineEv
         while event is not None:
             if event.action in _STATUS or event.action in _ENDS:
                 before = latest.get(event.runtime_id)
-                if event.exit_code is None and before is not None:
-                    event = dataclasses.replace(event, exit_code=before.exit_code)
+                if before is not None:
+                    code = before.exit_code if event.exit_code is None else event.exit_code
+                    event = dataclasses.replace(
+                        event, exit_code=code, oom_killed=event.oom_killed or before.oom_killed
+                    )
                 latest[event.runtime_id] = event
             event = events.get_nowait()
     except queue.Empty:

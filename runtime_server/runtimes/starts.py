@@ -12,10 +12,18 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from runtime_server.engine.base import RegistryLogin
-from runtime_server.errors import NameConflict, RuntimeBusy, ServerDraining, StorageUnavailable, TooManyWaiting
+from runtime_server.engine.base import RegistryLogin, RuntimeSpec
+from runtime_server.errors import (
+    ImagePullFailed,
+    NameConflict,
+    QuotaExceeded,
+    RuntimeBusy,
+    ServerDraining,
+    StorageUnavailable,
+    TooManyWaiting,
+)
 from runtime_server.models import RuntimeStatus, StartRequest
-from runtime_server.runtimes import ids, views
+from runtime_server.runtimes import ids, sessions, views
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.launch import HAD_LOGIN, Launch
@@ -82,21 +90,41 @@ class Starts:
         """
         runtime_id = ids.derived(self._instance, caller.owner, key) if key else ids.fresh()
         record, operation = self._new(caller, request, runtime_id)
-        spec = self._launch.spec(
-            record, request, operation.id
-        )  # refuse what policy forbids before anything is written
+        # Refuses what policy forbids, before anything is written.
+        spec = self._launch.spec(record, request, operation.id)
         record = dataclasses.replace(record, cpus=spec.cpus, memory=spec.memory)
         auth = request.registry_auth
         login = RegistryLogin(auth.username, auth.password) if auth else None
-        self._begin(Waiting(record, operation, login))
-        return self.await_start(runtime_id, request.wait)
+        waiting = Waiting(record, operation, login)
+        end = time.monotonic() + request.wait
+        if not sessions.is_session(request.session_id, request.name):
+            self._begin(waiting, spec)
+        else:
+            self._begin_with_room(waiting, spec, request.wait)
+        return self.await_start(runtime_id, max(0.0, end - time.monotonic()))
 
-    def notes(self, request: StartRequest) -> list[str]:
-        """What a start gets otherwise than it asked for, in sentences."""
-        return self._launch.notes(request)
+    def _begin_with_room(self, waiting: Waiting, spec: RuntimeSpec, wait: float) -> None:
+        """As ``_begin``, waiting for a while for what a quota forbids: most clients of sessions give up at a 429."""
+        refusal: QuotaExceeded | None = None
+
+        def begin() -> bool | None:
+            nonlocal refusal
+            try:
+                self._begin(waiting, spec)
+            except QuotaExceeded as problem:
+                refusal = problem
+                return None
+            return True
+
+        begun = None
+        with suppress(TooManyWaiting):
+            begun = self._lane.until(begin, wait)
+        if begun is None and refusal is not None:
+            raise refusal
 
     def _new(self, caller: Caller, request: StartRequest, runtime_id: str) -> tuple[Record, Operation]:
         now = time.time()
+        session = sessions.is_session(request.session_id, request.name)
         record = Record(
             runtime_id=runtime_id,
             owner=caller.owner,
@@ -108,7 +136,7 @@ class Starts:
             session_id=request.session_id,
             spec=described(request),
             labels=request.labels,
-            session_api_key=secrets.token_urlsafe(32) if request.session_id else None,
+            session_api_key=secrets.token_urlsafe(32) if session else None,
             expires_at=None if request.ttl is None else now + request.ttl,
             retention=request.retention,
             auto_remove=request.auto_remove,
@@ -126,7 +154,7 @@ class Starts:
             payload={HAD_LOGIN: had_login},
         )
 
-    def _begin(self, waiting: Waiting) -> None:
+    def _begin(self, waiting: Waiting, spec: RuntimeSpec) -> None:
         """Record the start, unless it was recorded before, and have it run when its turn comes."""
         if self._draining.exists() and self._store.get(waiting.record.runtime_id) is None:
             raise ServerDraining("The server is draining: it accepts no new starts.", retry_after=5)
@@ -142,9 +170,16 @@ class Starts:
         self._futures[waiting.record.runtime_id] = waiting.done
         waiting.done.add_done_callback(lambda done: self._forget(waiting.record.runtime_id, done))
         if operation.stage == QUEUED:
+            self._announce(waiting.record, spec)
             self._queue.wait(waiting)
         else:
             self._submit(waiting)
+
+    def _announce(self, record: Record, spec: RuntimeSpec) -> None:
+        """Say where a session's service will answer: its turn may come after its caller's answer."""
+        ports = self._launch.announce(record, spec.ports)
+        if ports:
+            self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, ports=ports)
 
     def _record(self, waiting: Waiting) -> Operation | None:
         """Write the start; None where it was recorded before and needs nothing more."""
@@ -215,13 +250,15 @@ class Starts:
         try:
             self._pool.submit(self._work, waiting)
         except RuntimeError:  # closed meanwhile: another worker takes it over
-            waiting.done.set_result(None)
+            waiting.finish()
 
     def _work(self, waiting: Waiting) -> None:
+        over = True
         try:
-            self._launch.run(waiting.record, waiting.operation, waiting.login)
+            over = self._launch.run(waiting)
         finally:
-            waiting.done.set_result(None)
+            if over:
+                waiting.finish()
             with suppress(StorageUnavailable):
                 self._queue.advance()
 
@@ -232,13 +269,21 @@ class Starts:
     def await_start(self, runtime_id: str, wait: float) -> Record:
         """The runtime as soon as it no longer is ``starting``, at the latest after ``wait`` seconds.
 
+        A session's that can't be started is returned in ``error``, as it would be had it failed after the answer:
+        its clients look at the runtime's state. What a retry can cure is raised all the same.
+
         Raises:
             Problem: what the start failed with.
         """
         record = self._settle(runtime_id, wait)
-        if record.status is RuntimeStatus.ERROR and record.error:
-            raise views.raised(record.error)
-        return record
+        if record.status is not RuntimeStatus.ERROR or not record.error:
+            return record
+        problem = views.raised(record.error)
+        if sessions.is_session(record.session_id, record.name) and (
+            not problem.retryable or isinstance(problem, ImagePullFailed)
+        ):
+            return record
+        raise problem
 
     def _settle(self, runtime_id: str, wait: float) -> Record:
         future = self._futures.get(runtime_id)
@@ -271,6 +316,7 @@ class Starts:
         self._launch.closing.set()
         self._queue.close()
         self._pool.shutdown(wait=True)
+        self._launch.close()
 
 
 def described(request: StartRequest) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from runtime_server.runtimes import starts, views
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.waits import SlowLane, until
 from runtime_server.store.records import IdTaken, Operation, Record
-from runtime_server.store.slots import QUEUED
+from runtime_server.store.slots import QUEUED, READYING
 from runtime_server.store.store import LIVE, Store
 
 log = structlog.get_logger("runtime_server.stops")
@@ -152,8 +152,8 @@ class Stops:
 
         def gone() -> bool | None:
             start = self._store.operations.find(starts.KIND, record.owner, record.runtime_id)
-            if start is not None and start.stage == QUEUED and self._store.slots.withdraw(start.id):
-                return True
+            if start is not None and start.stage in (QUEUED, READYING) and self._store.slots.withdraw(start.id):
+                return True  # nobody is at work on it
             if start is not None and not self._holder.alive(start):
                 with suppress(StorageUnavailable):
                     self._store.operations.drop(start.id, start.holder)
@@ -241,7 +241,7 @@ def _outcome(record: Record, snapshot: Snapshot | None, *, removed: bool, logs: 
     now = time.time()
     values: dict[str, Any] = {"status_detail": None, "seen_at": now}
     if snapshot is not None:
-        values |= views.facts(snapshot, now, RuntimeStatus.STOPPED) | {"status_detail": None}
+        values |= views.facts(snapshot, now, RuntimeStatus.STOPPED, record=record) | {"status_detail": None}
     if record.stopped_at is not None:
         values["stopped_at"] = record.stopped_at
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime_server.engine.base import ContainerMissing, Engine
 from runtime_server.models import RuntimeStatus
-from runtime_server.runtimes import views
+from runtime_server.runtimes import pods, views
 from runtime_server.runtimes.holders import runtime_lock
 from runtime_server.runtimes.stops import last_lines
 from runtime_server.store.records import AliasTaken, Record, SessionTaken
@@ -72,12 +72,15 @@ class Sync:
         self._store = store
         self._locks = locks
 
-    def sync(self, record: Record, *, exit_code: int | None = None, wait: float = 0.0) -> Record:
+    def sync(
+        self, record: Record, *, exit_code: int | None = None, oom_killed: bool = False, wait: float = 0.0
+    ) -> Record:
         """The record as it is after a look at the engine; unchanged while somebody works on it.
 
         Args:
             record: as last read.
             exit_code: how the process ended, if an event told and the container may be gone by now.
+            oom_killed: whether an event told that memory had run out.
             wait: seconds to wait for another's work on it.
 
         Raises:
@@ -89,16 +92,19 @@ class Sync:
             if not got:
                 return record
             record = self._store.get(record.runtime_id) or record
-            return self.locked(record, exit_code=exit_code) if record.status in SETTLED else record
+            if record.status not in SETTLED:
+                return record
+            return self.locked(record, exit_code=exit_code, oom_killed=oom_killed)
 
-    def locked(self, record: Record, *, exit_code: int | None = None) -> Record:
+    def locked(self, record: Record, *, exit_code: int | None = None, oom_killed: bool = False) -> Record:
         """As ``sync``, for a caller that holds the runtime's lock."""
         at = time.time()
         try:
             snapshot = self._engine.inspect(record.container_id or record.runtime_id)
         except ContainerMissing:
             return self._vanished(record, exit_code)
-        values = views.facts(snapshot, at)
+        values = views.facts(snapshot, at, record=record)
+        values["restart_reasons"] = pods.restart_reasons(record, snapshot, exit_code=exit_code, oom_killed=oom_killed)
         if record.status in ENDED and values["status"] in ENDED:
             return record  # how it ended is known, and whether a caller ended it
         if all(getattr(record, name) == value for name, value in values.items() if name != "seen_at"):

@@ -1,45 +1,113 @@
-"""Records as the wire shows them, and snapshots as the store keeps them. Pure."""
+"""Records as the wire shows them, and snapshots as the store keeps them."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from runtime_server.engine.base import ContainerState, Snapshot
-from runtime_server.errors import Problem
-from runtime_server.models import Exit, Failure, HostPort, Runtime, RuntimeStatus, utc
+from runtime_server.errors import Problem, StorageUnavailable
+from runtime_server.models import ActionResponse, Exit, Failure, HostPort, Runtime, RuntimeStatus, StartResponse, utc
+from runtime_server.runtimes import pods
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.states import seen
-from runtime_server.store.records import Record
+from runtime_server.runtimes.urls import Urls
+from runtime_server.store.records import Happening, Record
+from runtime_server.store.store import Store
 
 ENDED = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.REMOVING)
 
 
-def wire(record: Record) -> dict[str, Any]:
-    """The fields of ``Runtime`` for a record."""
-    return {
-        "runtime_id": record.runtime_id,
-        "container_id": record.container_id,
-        "name": record.name,
-        "session_id": record.session_id,
-        "owner": record.owner,
-        "image": record.image,
-        "status": record.status,
-        "status_detail": record.status_detail,
-        "created_at": utc(record.created_at),
-        "started_at": utc(record.started_at),
-        "stopped_at": utc(record.stopped_at),
-        "expires_at": utc(record.expires_at),
-        "ports": {port: [HostPort(**each) for each in hosts] for port, hosts in record.ports.items()},
-        "labels": record.labels,
-        "environment": environment(record),
-        "session_api_key": record.session_api_key,
-        "exit": Exit.model_validate(record.exit) if record.exit else None,
-        "error": Failure.model_validate(record.error) if record.error else None,
-        "restart_count": record.restart_count,
-        "logs": record.logs,
-    }
+class Views:
+    """Makes what callers see of records.
+
+    Args:
+        store: has their histories.
+        urls: knows where their services answer.
+    """
+
+    def __init__(self, store: Store, urls: Urls) -> None:
+        self._store = store
+        self._urls = urls
+
+    def runtime(self, record: Record, caller: Caller, *, values: bool = False, output: str | None = None) -> Runtime:
+        """The record as the caller sees it; secrets are its owner's alone, whoever else may see the rest.
+
+        Args:
+            record: the runtime.
+            caller: who looks.
+            values: also the environment's values.
+            output: its last lines, where it hasn't ended.
+        """
+        fields = self._fields(record, self._store.history(record.runtime_id), output)
+        if record.owner != caller.owner:
+            fields["session_api_key"] = None
+        elif values:
+            fields["environment"] = environment(record, values=True)
+        return Runtime(**fields)
+
+    def runtimes(self, records: Sequence[Record], caller: Caller) -> list[Runtime]:
+        """Several, as ``runtime``."""
+        histories = self._store.histories([each.runtime_id for each in records])
+        found = []
+        for record in records:
+            fields = self._fields(record, histories[record.runtime_id])
+            if record.owner != caller.owner:
+                fields["session_api_key"] = None
+            found.append(Runtime(**fields))
+        return found
+
+    def started(self, record: Record, *, created: bool, warnings: Sequence[str] = ()) -> StartResponse:
+        """The answer of a start."""
+        noted = [record.note] if record.note else []
+        fields = self._fields(record, self._store.history(record.runtime_id))
+        return StartResponse(**fields, created=created, warnings=[*noted, *warnings])
+
+    def acted(self, record: Record, caller: Caller, message: str, *, changed: bool) -> ActionResponse:
+        """The answer of an action."""
+        fields = self._fields(record, self._history(record))
+        if record.owner != caller.owner:
+            fields["session_api_key"] = None
+        return ActionResponse(**fields, message=message, changed=changed)
+
+    def _history(self, record: Record) -> Sequence[Happening]:
+        """What happened; nothing where that can't be read, since an action was done all the same."""
+        with suppress(StorageUnavailable):
+            return self._store.history(record.runtime_id)
+        return ()
+
+    def _fields(self, record: Record, happened: Sequence[Happening], output: str | None = None) -> dict[str, Any]:
+        return {
+            "runtime_id": record.runtime_id,
+            "container_id": record.container_id,
+            "name": record.name,
+            "session_id": record.session_id,
+            "owner": record.owner,
+            "image": record.image,
+            "status": record.status,
+            "status_detail": record.status_detail or record.note,
+            "created_at": utc(record.created_at),
+            "started_at": utc(record.started_at),
+            "stopped_at": utc(record.stopped_at),
+            "expires_at": utc(record.expires_at),
+            "ports": {port: [HostPort(**each) for each in hosts] for port, hosts in record.ports.items()},
+            "labels": record.labels,
+            "environment": environment(record),
+            "session_api_key": record.session_api_key,
+            "url": self._urls.main(record),
+            "work_hosts": self._urls.others(record),
+            "pod_status": pods.pod_status(record),
+            "container_statuses": pods.container_statuses(record),
+            "events": pods.events(happened),
+            "pod_logs": record.logs or output or "",
+            "exit": Exit.model_validate(record.exit) if record.exit else None,
+            "error": Failure.model_validate(record.error) if record.error else None,
+            "restart_count": record.restart_count,
+            "restart_reasons": record.restart_reasons,
+            "logs": record.logs,
+        }
 
 
 def environment(record: Record, *, values: bool = False) -> dict[str, str | None] | None:
@@ -48,21 +116,6 @@ def environment(record: Record, *, values: bool = False) -> dict[str, str | None
         return None  # adopted, of a server that left nothing of it in the labels
     asked: dict[str, str] = record.spec.get("environment", {})
     return {name: value if values else None for name, value in asked.items()}
-
-
-def runtime(record: Record, caller: Caller, *, values: bool = False) -> Runtime:
-    """The record as the caller sees it; secrets are its owner's alone, whoever else may see the rest.
-
-    Args:
-        record: the runtime.
-        caller: who looks.
-        values: also the environment's values.
-    """
-    if record.owner != caller.owner:
-        return Runtime(**(wire(record) | {"session_api_key": None}))
-    if not values:
-        return Runtime(**wire(record))
-    return Runtime(**(wire(record) | {"environment": environment(record, values=True)}))
 
 
 def failure(problem: Problem) -> dict[str, Any]:
@@ -108,8 +161,17 @@ def _signal(exit_code: int) -> str | None:
         return None
 
 
-def facts(snapshot: Snapshot, at: float, status: RuntimeStatus | None = None) -> dict[str, Any]:
-    """The columns that a snapshot decides; ``status`` overrides what it looks like."""
+def facts(
+    snapshot: Snapshot, at: float, status: RuntimeStatus | None = None, *, record: Record | None = None
+) -> dict[str, Any]:
+    """The columns that a snapshot decides.
+
+    Args:
+        snapshot: the container.
+        at: Unix time of the look at it.
+        status: instead of what it looks like.
+        record: what was known of it, where there is anything.
+    """
     status = status or seen(snapshot)
     end = ending(snapshot)
     gone = status in (RuntimeStatus.STOPPED, RuntimeStatus.ERROR)
@@ -122,16 +184,26 @@ def facts(snapshot: Snapshot, at: float, status: RuntimeStatus | None = None) ->
         "stopped_at": (snapshot.finished_at or at) if gone else None,
         "exit": end if gone else None,
         "restart_count": snapshot.restart_count,
+        "restart_reasons": [] if record is None else pods.restart_reasons(record, snapshot),
         "seen_at": at,
     }
 
 
 def _detail(snapshot: Snapshot, status: RuntimeStatus) -> str | None:
-    if snapshot.state is ContainerState.RESTARTING:
-        return f"The engine is restarting it, {snapshot.restart_count} times so far."
+    loop = crash_loop(snapshot)
+    if loop is not None:
+        return loop
     if status is not RuntimeStatus.ERROR:
         return None
     if snapshot.oom_killed:
         return "The process was ended for lack of memory."
     known = {126: ": the command is not executable", 127: ": the command was not found"}
     return f"The process ended with exit code {snapshot.exit_code}{known.get(snapshot.exit_code or 0, '')}."
+
+
+def crash_loop(snapshot: Snapshot) -> str | None:
+    """What to say of a container that the engine starts again and again; None of any other."""
+    if snapshot.state is not ContainerState.RESTARTING:
+        return None
+    ended = "" if snapshot.exit_code is None else f" after exit code {snapshot.exit_code}"
+    return f"{pods.CRASH_LOOP}: the engine is restarting it{ended}, {snapshot.restart_count} times so far."

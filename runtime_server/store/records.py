@@ -30,7 +30,7 @@ class Record:
     """A runtime's row.
 
     ``seen_at`` is when the engine was last known to be as the row says; ``cpus`` and ``memory`` (bytes) are the
-    limits that it runs with, None where it has none.
+    limits that it runs with, None where it has none; ``note`` is what it got otherwise than it asked for.
     """
 
     runtime_id: str
@@ -56,9 +56,20 @@ class Record:
     exit: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     restart_count: int = 0
+    restart_reasons: list[str] = field(default_factory=list)
+    note: str | None = None
     logs: str | None = None
     cpus: float | None = None
     memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A row of a runtime's history. ``status`` is its state by then."""
+
+    at: float
+    status: str
+    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)

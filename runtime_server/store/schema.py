@@ -50,6 +50,8 @@ runtimes = sa.Table(
     sa.Column("seen_at", sa.Float, nullable=False),
     sa.Column("cpus", sa.Float),
     sa.Column("memory", sa.Integer),
+    sa.Column("restart_reasons", sa.JSON, nullable=False, server_default="[]"),
+    sa.Column("note", sa.Text),
     sa.Index("alias", "owner", "name", unique=True, sqlite_where=sa.text(ALIAS_HELD)),
     sa.Index("session", "owner", "session_id", unique=True, sqlite_where=sa.text(SESSION_HELD)),
     sa.Index("page", "owner", "created_at", "runtime_id"),

@@ -22,10 +22,14 @@ QUEUED = "queued"
 """Waits for a place."""
 PULLING = "pulling"
 """Waits for an image, and needs no place meanwhile."""
+READYING = "readying"
+"""Has started its container, and waits for the service in it."""
 DETAIL = "Queued: as many starts are being worked on as may be at once."
 
 _columns = operations.c
-_COUNT = sa.text("SELECT count(*) FROM operations WHERE kind = 'start' AND stage IS NOT 'pulling'")
+_COUNT = sa.text(
+    "SELECT count(*) FROM operations WHERE kind = 'start' AND coalesce(stage, '') NOT IN ('pulling', 'readying')"
+)
 _TURN = sa.text(
     "SELECT coalesce("
     " (SELECT max(turn) + 1 FROM operations WHERE kind = 'start' AND owner = :owner AND stage = 'queued'),"
@@ -58,7 +62,7 @@ _STAGE = (
     .where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_holder"))
     .values(stage=sa.bindparam("stage"), queued_at=sa.bindparam("queued_at"))
 )
-_WITHDRAW = sa.text("DELETE FROM operations WHERE id = :id AND stage = 'queued'")
+_WITHDRAW = sa.text("DELETE FROM operations WHERE id = :id AND stage IN ('queued', 'readying')")
 _OWN = sa.text("SELECT id FROM operations WHERE kind = 'start' AND holder = :holder AND stage = 'queued'")
 
 Alive = Callable[[str], bool]
@@ -149,6 +153,10 @@ class Slots:
         """Give the place back for as long as a pull takes."""
         self._set(operation, PULLING, None)
 
+    def leave(self, operation: Operation) -> bool:
+        """Give the place back for good, to wait for the service; False where the start is no longer its holder's."""
+        return self._set(operation, READYING, None)
+
     def rejoin(self, operation: Operation, now: float) -> bool:
         """Want a place again after ``lend``: whether there is one at once. Else it is queued before its owner's."""
         with self._database.transaction() as connection:
@@ -157,16 +165,16 @@ class Slots:
         return stage is None
 
     def withdraw(self, operation_id: str) -> bool:
-        """Delete a start that is still queued; False where it no longer is."""
+        """Delete a start that is queued or waits for its service; False where it doesn't any more."""
         with self._database.connection() as connection:
             return connection.execute(_WITHDRAW, {"id": operation_id}).rowcount == 1
 
-    def _set(self, operation: Operation, stage: str | None, queued_at: float | None) -> None:
+    def _set(self, operation: Operation, stage: str | None, queued_at: float | None) -> bool:
         with self._database.connection() as connection:
-            self._put(connection, operation, stage, queued_at)
+            return self._put(connection, operation, stage, queued_at)
 
     def _put(
         self, connection: sa.Connection, operation: Operation, stage: str | None, queued_at: float | None
-    ) -> None:
+    ) -> bool:
         values = {"_id": operation.id, "_holder": operation.holder, "stage": stage, "queued_at": queued_at}
-        connection.execute(_STAGE, values)
+        return connection.execute(_STAGE, values).rowcount == 1

@@ -6,6 +6,7 @@ What a call needs is prepared; what lists or sweeps goes through SQLAlchemy as u
 from __future__ import annotations
 
 import dataclasses
+import json
 import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from runtime_server.models import RuntimeStatus
 from runtime_server.store.database import Database
 from runtime_server.store.operations import Operations
-from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
+from runtime_server.store.records import AliasTaken, Happening, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.schema import ALIAS_HELD, SESSION_HELD, history, runtimes
 from runtime_server.store.slots import DETAIL as QUEUED_DETAIL
 from runtime_server.store.slots import QUEUED, Slots
@@ -46,10 +47,28 @@ _BY_SESSION = Prepared(
     .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.session_id == sa.bindparam("session"))
     .where(sa.text(SESSION_HELD))
 )
+_LAST_OF_SESSION = Prepared(
+    sa.select(runtimes)
+    .where(runtimes.c.owner == sa.bindparam("owner"), runtimes.c.session_id == sa.bindparam("session"))
+    .where(runtimes.c.status != sa.literal_column("'removed'"))
+    .order_by(runtimes.c.created_at.desc())
+    .limit(sa.literal_column("1"))
+)
 _INSERT = Prepared(sa.insert(runtimes))
+_IN_ONE = 500
+"""Runtimes whose histories are read by one statement."""
+_HISTORY = Prepared(
+    sa.select(history.c.runtime_id, history.c.at, history.c.status, history.c.detail)
+    .where(sa.text("history.runtime_id IN (SELECT value FROM json_each(:ids))").bindparams(sa.bindparam("ids")))
+    .order_by(history.c.id)
+)
+_NOTE = sa.text(
+    "INSERT INTO history (runtime_id, at, status, detail)"
+    " SELECT runtime_id, :at, status, :detail FROM runtimes WHERE runtime_id = :id"
+)
 _AGAIN = (
     *("status", "status_detail", "error", "exit", "stopped_at", "spec", "session_api_key", "expires_at"),
-    *("cpus", "memory"),
+    *("cpus", "memory", "restart_reasons", "note"),
 )
 """What a second attempt sets anew."""
 
@@ -86,6 +105,10 @@ class Store:
     def by_session(self, owner: str, session: str) -> Record | None:
         """The owner's live runtime of that session."""
         return self._one(_BY_SESSION, {"owner": owner, "session": session})
+
+    def last_of_session(self, owner: str, session: str) -> Record | None:
+        """The newest of the owner's runtimes of that session that aren't removed, live or not."""
+        return self._one(_LAST_OF_SESSION, {"owner": owner, "session": session})
 
     def _one(self, statement: Prepared, values: Mapping[str, Any]) -> Record | None:
         with self.database.connection() as connection:
@@ -219,7 +242,7 @@ class Store:
         statuses: Sequence[RuntimeStatus],
         labels: Mapping[str, str | None],
         after: tuple[float, str] | None,
-        limit: int,
+        limit: int | None,
     ) -> list[Record]:
         """The owner's runtimes (None: everybody's), newest first, after the given (created_at, runtime_id)."""
         columns = runtimes.c
@@ -264,11 +287,24 @@ class Store:
             )
             return [row[0] for row in gone]
 
-    def history(self, runtime_id: str) -> list[tuple[float, str, str | None]]:
-        """The runtime's states: when, which, why."""
-        query = sa.select(history.c.at, history.c.status, history.c.detail).where(history.c.runtime_id == runtime_id)
+    def history(self, runtime_id: str) -> list[Happening]:
+        """What happened to the runtime, oldest first."""
+        return self.histories([runtime_id])[runtime_id]
+
+    def histories(self, runtime_ids: Sequence[str]) -> dict[str, list[Happening]]:
+        """What happened to each of them, oldest first."""
+        found: dict[str, list[Happening]] = {each: [] for each in runtime_ids}
         with self.database.connection() as connection:
-            return [(row.at, row.status, row.detail) for row in connection.execute(query.order_by(history.c.id))]
+            for start in range(0, len(runtime_ids), _IN_ONE):
+                values = {"ids": json.dumps(list(runtime_ids[start : start + _IN_ONE]))}
+                for runtime_id, at, status, detail in _HISTORY.run(connection, values):
+                    found[runtime_id].append(Happening(at, status, detail))
+        return found
+
+    def note(self, runtime_id: str, detail: str) -> None:
+        """Add to the runtime's history something that changes nothing of its state."""
+        with self.database.connection() as connection:
+            connection.execute(_NOTE, {"id": runtime_id, "at": time.time(), "detail": detail})
 
     def _all(self, query: sa.Select[Any], values: Mapping[str, Any] | None = None) -> list[Record]:
         with self.database.connection() as connection:

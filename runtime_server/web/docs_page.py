@@ -109,7 +109,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return str(schema.get("type", "any"))
 
 
-def _example(title: str, value: Mapping[str, Any] | None) -> str:
+def _example(title: str, value: Mapping[str, Any] | Sequence[Any] | None) -> str:
     if value is None:
         return ""
     return f"<h4>{title}</h4><pre><code>{escape(json.dumps(value, indent=2))}</code></pre>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,7 +43,7 @@ class Answered:
 
     description: str
     model: type[BaseModel] | None = None
-    example: Mapping[str, Any] | None = None
+    example: Mapping[str, Any] | Sequence[Any] | None = None
     media_type: str = "application/json"
 
 

@@ -72,3 +72,18 @@ class RuntimeQuery(Query):
     environment: Literal["names", "values"] = Field(
         "names", description="`values`: with the environment's values, which only the runtime's owner gets."
     )
+
+
+class BatchQuery(Query):
+    """The query of ``GET /sessions/batch``."""
+
+    repeatable: ClassVar[frozenset[str]] = frozenset({"ids"})
+
+    ids: list[Annotated[str, StringConstraints(min_length=1, max_length=65_536)]] = Field(
+        default_factory=list, max_length=1000, description="Sessions; repeated, or with commas."
+    )
+
+    @field_validator("ids")
+    @classmethod
+    def _split(cls, value: list[str]) -> list[str]:
+        return list(dict.fromkeys(part for each in value for part in each.split(",") if part))

@@ -57,7 +57,8 @@ class FakeManager:
     def _act(self, action: str, caller: Caller, name: str, status: RuntimeStatus, *more: Any) -> ActionResponse:
         self._note(action, caller.owner, name, *more)
         self._known(name)
-        return ActionResponse(runtime_id=name, status=status, message=f"{action}.", changed=True)
+        fields = self._runtime(caller) | {"status": status}
+        return ActionResponse(**fields, message=f"{action}.", changed=True)
 
     def pause(self, caller: Caller, name: str) -> ActionResponse:
         return self._act("pause", caller, name, RuntimeStatus.PAUSED)
@@ -101,6 +102,21 @@ class FakeManager:
     ) -> RuntimePage:
         self._note("list", caller.owner, list(statuses), dict(labels), limit, cursor)
         return RuntimePage(runtimes=[Runtime(**self._runtime(caller))])
+
+    def session(self, caller: Caller, session_id: str) -> Runtime:
+        self._note("session", caller.owner, session_id)
+        return Runtime(**self._runtime(caller))
+
+    def sessions(self, caller: Caller, session_ids: Sequence[str]) -> Sequence[Runtime]:
+        self._note("sessions", caller.owner, list(session_ids))
+        return [Runtime(**self._runtime(caller)) for _ in session_ids]
+
+    def lookup(self, caller: Caller, name: str) -> Runtime:
+        return self.get(caller, name)
+
+    def running(self, caller: Caller) -> Sequence[Runtime]:
+        self._note("running", caller.owner)
+        return [Runtime(**self._runtime(caller))]
 
     def readiness(self) -> Readiness:
         self._note("readiness")

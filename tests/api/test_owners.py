@@ -106,6 +106,16 @@ def test_anothers_runtime_is_as_one_that_never_was(
             assert found.status_code == 200
             assert {each["owner"] for each in found.json["runtimes"]} <= {"bob"}
             assert mine["runtime_id"] not in found.text
+    elif operation.id == "getSession":
+        tried, never = (bob.simulate_get(f"/sessions/{each}") for each in (mine["session_id"], "never-was"))
+        assert told(tried) == told(never)
+        assert tried.status_code == 404
+    elif operation.id == "getSessions":
+        assert bob.simulate_get("/sessions/batch", params={"ids": mine["session_id"]}).json == []
+    elif operation.id == "listRunning":
+        found = bob.simulate_get("/list")
+        assert {each["owner"] for each in found.json["runtimes"]} <= {"bob"}
+        assert mine["runtime_id"] not in found.text
     else:
         pytest.fail("say here how this route is tried with another's runtime")
     after = alice.simulate_get(f"/runtimes/{mine['runtime_id']}", query_string="environment=values").json
@@ -195,7 +205,11 @@ SAFE = {
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "HEAD"])
 def test_every_answer_has_safe_headers(as_owner: Clients, method: str, path: str) -> None:
     for headers in ({}, {"X-API-Key": "wrong"}):
-        found = as_owner("alice").simulate_request(method, path.format(runtime_id="nope"), headers=headers).headers
+        found = (
+            as_owner("alice")
+            .simulate_request(method, path.format(runtime_id="nope", session_id="nope"), headers=headers)
+            .headers
+        )
         got = {name: found.get(name) for name in SAFE}
         if path == "/docs" and "style-src" in str(got["content-security-policy"]):
             assert "default-src 'none'" in str(got["content-security-policy"])

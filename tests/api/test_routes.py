@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from falcon import inspect
 from falcon.testing import TestClient
+from pydantic import RootModel
 
 from runtime_server.api import ROUTES
 from runtime_server.web.operation import Operation, Route
@@ -21,7 +22,7 @@ OPERATIONS = [
 
 
 def path_of(route: Route) -> str:
-    return route.path.replace("{runtime_id}", NAME)
+    return route.path.replace("{runtime_id}", NAME).replace("{session_id}", "s")
 
 
 def without_key(api: Api) -> Api:
@@ -59,7 +60,7 @@ def test_every_operation(api: Api, route: Route, method: str, operation: Operati
         assert stranger.json["code"] == "unauthorized"
     answer = operation.answers[query_free.status_code]
     assert (query_free.headers["Content-Type"]).startswith(answer.media_type)
-    if answer.model is not None:
+    if answer.model is not None and not issubclass(answer.model, RootModel):
         assert set(query_free.json) == set(answer.model.model_fields)
 
 

@@ -166,7 +166,39 @@ def test_a_snapshot_with_everything() -> None:
     )
 
 
-@pytest.mark.parametrize("status", ["created", "running", "paused", "restarting"])
+def test_what_waits_for_its_restart_tells_how_it_ended() -> None:
+    attrs = copy.deepcopy(INSPECTED)
+    attrs["State"] = {"Status": "restarting", "ExitCode": 3, "OOMKilled": False}
+    assert translate.snapshot(attrs).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("health", "told"),
+    [({"Status": "none"}, None), ({"Status": ""}, None), (None, None), ({"Status": "unhealthy"}, "unhealthy")],
+)
+def test_health_is_told_where_there_is_a_healthcheck(health: dict[str, Any] | None, told: str | None) -> None:
+    attrs = copy.deepcopy(INSPECTED)
+    attrs["State"]["Health"] = health
+    assert translate.snapshot(attrs).health == told
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        ({"IPAddress": "172.17.0.2"}, "172.17.0.2"),
+        ({"IPAddress": "", "Networks": {"a": {"IPAddress": "10.0.0.2"}}}, "10.0.0.2"),
+        ({"IPAddress": "", "Networks": {"a": {"IPAddress": "", "GlobalIPv6Address": "fd00::2"}}}, "fd00::2"),
+        ({"Networks": {"none": {"IPAddress": ""}}}, None),
+        ({"Networks": None}, None),
+    ],
+)
+def test_the_address_is_of_the_first_network_that_has_one(settings: dict[str, Any], address: str | None) -> None:
+    attrs = copy.deepcopy(INSPECTED)
+    attrs["NetworkSettings"] = settings
+    assert translate.snapshot(attrs).address == address
+
+
+@pytest.mark.parametrize("status", ["created", "running", "paused"])
 def test_what_has_not_ended_has_no_exit_code_and_no_times_that_are_not(status: str) -> None:
     attrs = copy.deepcopy(INSPECTED)
     attrs["State"] = {

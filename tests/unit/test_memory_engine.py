@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from runtime_server.engine import labels
-from runtime_server.engine.base import ContainerMissing, ContainerState, Engine, Publish, RegistryLogin, RuntimeSpec
+from runtime_server.engine.base import (
+    ContainerMissing,
+    ContainerState,
+    Engine,
+    Publish,
+    RegistryLogin,
+    RuntimeSpec,
+    Snapshot,
+)
 from runtime_server.engine.memory import METHODS, MemoryEngine
 from runtime_server.engine.memory_images import Program, normalise
 from runtime_server.errors import (
@@ -229,6 +237,7 @@ def test_failure_before_or_after_acting(engine: MemoryEngine, after: bool, state
     assert engine.inspect(container).state == state
 
 
+SEEN = Snapshot("runtime-0", "runtime-0", ContainerState.RUNNING, "busybox", {})
 CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "ping": lambda engine: engine.ping(),
     "version": lambda engine: engine.version(),
@@ -243,6 +252,8 @@ CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "remove": lambda engine: engine.remove("runtime-0"),
     "list": lambda engine: engine.list(),
     "logs": lambda engine: engine.logs("runtime-0"),
+    "http_status": lambda engine: engine.http_status(SEEN, 80, "/health", 1),
+    "command_status": lambda engine: engine.command_status("runtime-0", ("true",), 1),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("ours"),
     "find_network": lambda engine: engine.find_network("ours"),

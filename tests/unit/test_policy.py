@@ -154,13 +154,15 @@ def test_capabilities_are_taken_away_and_added() -> None:
 
 
 def test_a_runtime_class_is_mapped_and_told() -> None:
-    settings = {"runtime_classes": "sysbox-runc=runc,runc=runc"}
+    settings = {"runtime_classes": "sysbox-runc=runc,runc=runc,kata=kata|runsc|runc"}
     assert spec_of(settings, runtime_class="sysbox-runc").runtime_class == "runc"
+    spec = spec_of(settings, runtime_class="kata")
+    assert (spec.runtime_class, spec.other_classes) == ("kata", ("runsc", "runc"))
     policy = Policy(Settings.model_validate(settings))
-    assert policy.notes(StartRequest(image="a", runtime_class="sysbox-runc")) == [
-        "runtime_class sysbox-runc is runc on this server"
-    ]
-    assert policy.notes(StartRequest(image="a", runtime_class="runc")) == []
+    asked = StartRequest(image="a", runtime_class="sysbox-runc")
+    assert policy.note(asked, "runc") == "runtime_class sysbox-runc is runc on this server"
+    assert policy.note(asked, "sysbox-runc") is None
+    assert policy.note(StartRequest(image="a"), None) is None
 
 
 @pytest.mark.parametrize(

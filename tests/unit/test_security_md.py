@@ -74,6 +74,9 @@ class FakeEngine(BaseHTTPRequestHandler):
             "GET /containers/{name}/json": (200, CONTAINER),
             "GET /containers/{name}/logs": (200, b""),
             "GET /images/{name}/json": (200, {"Id": ID, "Config": {}}),
+            "POST /containers/{name}/exec": (201, {"Id": ID}),
+            "POST /exec/{id}/start": (200, b""),
+            "GET /exec/{id}/json": (200, {"ID": ID, "Running": False, "ExitCode": 0}),
             "POST /images/create": (200, b'{"status": "Pull complete"}\n'),
         }
         return known.get(f"{self.command} {shape(path)}", (204, b""))
@@ -85,6 +88,7 @@ class FakeEngine(BaseHTTPRequestHandler):
 def shape(path: str) -> str:
     """The path as the Engine API's reference writes it."""
     path = re.sub(r"^/images/(?!create$).+/json$", "/images/{name}/json", path)
+    path = re.sub(r"^/exec/[^/]+", "/exec/{id}", path)
     return re.sub(r"^/(containers|networks|volumes)/(?!json$|create$|prune$)[^/]+", r"/\1/{name}", path)
 
 
@@ -117,6 +121,8 @@ CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "remove": lambda engine: engine.remove(ID),
     "list": lambda engine: engine.list(),
     "logs": lambda engine: engine.logs(ID),
+    "http_status": lambda engine: engine.http_status(engine.inspect(ID), 80, "/health", 1),
+    "command_status": lambda engine: engine.command_status(ID, ("true",), 1),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("runtimes"),
     "find_network": lambda engine: engine.find_network("runtimes"),

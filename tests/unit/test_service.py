@@ -5,7 +5,14 @@ from threading import Event
 
 import pytest
 
-from runtime_server.errors import EngineFailed, EngineUnreachable, NameConflict, RuntimeNotFound, StorageUnavailable
+from runtime_server.errors import (
+    EngineFailed,
+    EngineTimeout,
+    EngineUnreachable,
+    NameConflict,
+    RuntimeNotFound,
+    StorageUnavailable,
+)
 from runtime_server.models import RuntimeStatus as S
 from runtime_server.service import Service
 from tests.unit.conftest import ALICE, BOB, DEADLINE, World, eventually, get, start, status
@@ -55,9 +62,18 @@ class TestSessions:
 
     def test_a_failed_one_starts_afresh(self, world: World, service: Service) -> None:
         world.engine.fail_next("start", EngineFailed("no"))
-        with pytest.raises(EngineFailed):
-            start(service, session_id="s")
-        assert start(service, session_id="s").created
+        failed = start(service, session_id="s")
+        assert (failed.status, failed.pod_status, failed.status_detail) == (
+            S.ERROR,
+            "Failed",
+            "CreateContainerError: no",
+        )
+        world.engine.fail_next("start", EngineTimeout())
+        with pytest.raises(EngineTimeout):
+            start(service, session_id="s")  # which a retry can cure
+        again = start(service, session_id="s")
+        assert again.created
+        assert again.runtime_id != failed.runtime_id
 
     def test_twins_meet_over_processes(self, world: World) -> None:
         services = [world.service(), world.service()]

@@ -96,7 +96,7 @@ def test_a_crash_at_any_step_ends_with_one_container_and_one_record(
     assert len(second.store.present()) == 1
     assert second.store.operations.running("start", "stop", "pull") == []
     assert world.engine.calls["start"] == 1
-    assert [each[1] for each in second.store.history(made.runtime_id)] == ["starting", "running"]
+    assert [each.status for each in second.store.history(made.runtime_id)] == ["starting", "running"]
 
 
 @pytest.mark.parametrize("method", ["create", "start", "inspect"])

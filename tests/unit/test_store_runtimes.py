@@ -11,7 +11,7 @@ import pytest
 from runtime_server.errors import StorageUnavailable
 from runtime_server.models import RuntimeStatus as S
 from runtime_server.store.database import Database
-from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
+from runtime_server.store.records import AliasTaken, Happening, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.store import Store
 
 
@@ -29,7 +29,7 @@ FULL = record(
     name="agent", session_id="s", status_detail="d", container_id="c", spec={"image": "é"}, ports={"80/tcp": []},
     labels={"team": "x"}, session_api_key="k", started_at=2.0, stopped_at=3.0, removed_at=4.0, expires_at=5.0,
     retention=6.0, auto_remove=True, exit={"exit_code": 0}, error={"code": "x"}, restart_count=7, logs="l",
-    cpus=1.5, memory=8,
+    cpus=1.5, memory=8, restart_reasons=["OOMKilled"], note="n",
 )  # fmt: skip
 
 
@@ -137,7 +137,11 @@ def test_history_writes_itself(store: Store) -> None:
     store.change("runtime-0", status=S.STARTING, status_detail="pulling", seen_at=2.0)
     store.change("runtime-0", status=S.RUNNING, status_detail=None, seen_at=3.0)
     store.change("runtime-0", status=S.REMOVED, status_detail="gone", seen_at=4.0, removed_at=4.0)
-    assert store.history("runtime-0") == [(1.0, "starting", None), (3.0, "running", None), (4.0, "removed", "gone")]
+    assert store.history("runtime-0") == [
+        Happening(1.0, "starting", None),
+        Happening(3.0, "running", None),
+        Happening(4.0, "removed", "gone"),
+    ]
     assert store.forget(4.0) == []
     assert store.forget(4.1) == ["runtime-0"]
     assert store.history("runtime-0") == []
