@@ -143,13 +143,8 @@ class Settings(BaseSettings):
     runtime_classes: Names = Field(
         # OpenHands' SDK asks for sysbox by default, and takes a failure for an answer.
         (
-            "runc=runc",
-            "crun=crun",
-            "runsc=runsc",
-            "gvisor=runsc",
-            "sysbox=sysbox-runc|runc",
-            "sysbox-runc=sysbox-runc|runc",
-            "kata=kata",
+            *("runc=runc", "crun=crun", "runsc=runsc", "gvisor=runsc", "kata=kata"),
+            *("sysbox=sysbox-runc|runc", "sysbox-runc=sysbox-runc|runc"),
         ),
         description="`asked=engine's` OCI runtimes, `|` and another where the engine lacks it; `*=…` for all others.",
     )

@@ -23,6 +23,7 @@ def prepare_state(settings: Settings) -> State:
     Raises:
         SystemExit: 1, with a sentence on stderr, where the directory can't be used.
     """
+    from runtime_server.runtimes.urls import unserved
     from runtime_server.state import prepare
     from runtime_server.store.records import SchemaTooNew
 
@@ -44,6 +45,9 @@ def prepare_state(settings: Settings) -> State:
         log.info(f"The API key is in {state.key_file}")
     elif settings.auth == "off":
         log.warning("RUNTIME_SERVER_AUTH=off: whoever reaches the port controls the runtimes.")
+    warning = unserved(settings)
+    if warning is not None:
+        log.warning(warning)
     return state
 
 

@@ -279,9 +279,8 @@ class Starts:
         if record.status is not RuntimeStatus.ERROR or not record.error:
             return record
         problem = views.raised(record.error)
-        if sessions.is_session(record.session_id, record.name) and (
-            not problem.retryable or isinstance(problem, ImagePullFailed)
-        ):
+        told = not problem.retryable or isinstance(problem, ImagePullFailed)
+        if told and sessions.is_session(record.session_id, record.name):
             return record
         raise problem
 
