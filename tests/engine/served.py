@@ -34,12 +34,27 @@ class Served:
     volumes: Path
     client: RuntimeServerClient
     stranger: RuntimeServerClient
+    session: requests.Session
 
     def start(self, script: str = "sleep 1000", **fields: Any) -> StartResponse:
         """A runtime that runs a shell script."""
         return self.client.start_runtime(
             {"image": BUSYBOX, "command": ["/bin/sh", "-c", script], "network": "none", **fields}
         )
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of a call of whatever client, which must go well."""
+        answer = self.session.request(
+            method, f"http://testserver{path}", json=body, headers={"X-API-Key": "key-of-me"}
+        )
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def execute(self, runtime_id: str, command: list[str]) -> None:
+        """Run a command in a runtime, past the service."""
+        made = self.docker.exec_create(runtime_id, command)
+        self.docker.exec_start(made["Id"])
+        assert self.docker.exec_inspect(made["Id"])["ExitCode"] == 0
 
     def containers(self) -> list[dict[str, Any]]:
         """This instance's containers, as the engine lists them."""
@@ -97,7 +112,7 @@ def serve(folder: Path, docker: APIClient, **settings: Any) -> Iterator[Served]:
             session = stack.enter_context(requests.Session())
             session.mount("http://", WsgiAdapter(service.app))
             clients.append(RuntimeServerClient("http://testserver", api_key=key, session=session))
-        served = Served(service, docker, volumes, *clients)
+        served = Served(service, docker, volumes, clients[0], clients[1], session)
         try:
             yield served
         finally:
