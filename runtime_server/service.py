@@ -17,6 +17,7 @@ from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.calls import Calls
 from runtime_server.runtimes.chores import Chores
+from runtime_server.runtimes.fetch import ImageFetch
 from runtime_server.runtimes.holders import LEASE, Holder
 from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.manager import RuntimeManager
@@ -99,8 +100,7 @@ class Service:
             instance=state.instance,
             engine=engine,
             store=store,
-            pulls=Pulls(engine, store.operations, self.holder),
-            holder=self.holder,
+            fetch=ImageFetch(store, Pulls(engine, store.operations, self.holder)),
             policy=Policy(settings, forbidden=(socket,) if socket else ()),
             queue=queue,
             watch=ReadyWatch(engine, store),

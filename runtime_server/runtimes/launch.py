@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +16,6 @@ from runtime_server.engine.base import (
     ContainerState,
     Engine,
     NameTaken,
-    Publish,
     RegistryLogin,
     RuntimeSpec,
     Snapshot,
@@ -25,35 +23,27 @@ from runtime_server.engine.base import (
 from runtime_server.errors import (
     EngineFailed,
     ImageNotFound,
-    ImagePullFailed,
     InternalError,
     NetworkNotFound,
     PortInUse,
     Problem,
-    RegistryCredentialsLost,
     RuntimeClassUnknown,
     StorageUnavailable,
 )
 from runtime_server.models import ReadyCheck, RuntimeStatus, StartRequest
 from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
-from runtime_server.runtimes import pods, policy_mounts, ready, rebuilding, sessions, stops, views
-from runtime_server.runtimes.holders import Holder
+from runtime_server.runtimes import host_ports, pods, policy_mounts, ready, rebuilding, sessions, stops, views
+from runtime_server.runtimes.fetch import ImageFetch
 from runtime_server.runtimes.policy import Policy
-from runtime_server.runtimes.pulls import Pulls
 from runtime_server.runtimes.queue import StartQueue, Waiting
 from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.steps import reached
-from runtime_server.runtimes.waits import until
 from runtime_server.store.records import Operation, Record
 from runtime_server.store.store import Store
 
 log = structlog.get_logger("runtime_server.launch")
 
-HAD_LOGIN = "had_login"
-"""In a start's payload: the request brought registry credentials, which only its first worker has."""
-PULL_AGAIN = 5.0
-"""Seconds after which a session's image is pulled once more."""
 CREATE_TRIES = 5
 """How often a container is created whose name is taken, by what is removed then."""
 
@@ -69,8 +59,7 @@ class Launch:
         instance: stamped on containers.
         engine: starts them.
         store: where the outcome goes.
-        pulls: fetches images.
-        holder: this process.
+        fetch: gets images.
         policy: makes specifications.
         queue: gets the place back while an image is pulled.
         watch: looks after what has started and isn't ready.
@@ -84,8 +73,7 @@ class Launch:
         instance: str,
         engine: Engine,
         store: Store,
-        pulls: Pulls,
-        holder: Holder,
+        fetch: ImageFetch,
         policy: Policy,
         queue: StartQueue,
         watch: ReadyWatch,
@@ -95,8 +83,7 @@ class Launch:
         self._instance = instance
         self._engine = engine
         self._store = store
-        self._pulls = pulls
-        self._holder = holder
+        self._fetch = fetch
         self._policy = policy
         self._queue = queue
         self._watch = watch
@@ -115,19 +102,9 @@ class Launch:
         labels = self._labels(record, attempt)
         return self._policy.spec(sessions.completed(request), record.runtime_id, labels, environment)
 
-    def announce(self, record: Record, ports: Iterable[Publish]) -> dict[str, list[dict[str, str]]]:
-        """Where a session's main service will answer, for the time until its container is made; empty: not known.
-
-        The port is held by this process meanwhile.
-        """
-        inside = sessions.main_port(sessions.of_record(record), ())
-        published = next((each for each in ports if each.container_port == inside and each.protocol == "tcp"), None)
-        if not _is_session(record) or published is None or published.host_port is not None:
-            return {}
-        held = self._reservations.hold(record.runtime_id)
-        if held is None:
-            return {}
-        return {f"{inside}/tcp": [{"HostIp": published.host_ip, "HostPort": str(held)}]}
+    def announce(self, record: Record, spec: RuntimeSpec) -> host_ports.Bindings:
+        """Where a session's main service will answer; its port is held by this process until it is started."""
+        return host_ports.announced(record, spec.ports, self._reservations)
 
     def _labels(self, record: Record, attempt: str) -> dict[str, str]:
         ours: dict[str, object | None] = {
@@ -233,7 +210,7 @@ class Launch:
             self._network.ensure()
             self._engine.start(container_id)
         except PortInUse:
-            picked = _unpublished(spec, sessions.completed(request))
+            picked = host_ports.picked(spec, sessions.completed(request))
             if picked == spec:
                 raise
             # Somebody was faster at the port that callers were told of: then another, which they are told next.
@@ -302,57 +279,14 @@ class Launch:
         spec: RuntimeSpec,
     ) -> RuntimeSpec:
         """Pull the image; what is to be created then, with the port that callers were told of meanwhile."""
-        if login is None and operation.payload.get(HAD_LOGIN):
-            raise RegistryCredentialsLost("The worker that held the registry credentials ended; send the call again.")
-        ports = record.ports or self.announce(record, spec.ports)
+        ports = record.ports or self.announce(record, spec)
         if ports and ports != record.ports:
             self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, ports=ports)
         with self._queue.lent(operation):
-            if not _is_session(record):
-                self._pull_once(record, operation, request, login)
-            else:
-                self._pull_twice(record, operation, request, login)
+            self._fetch.fetch(record, operation, request, login, lambda: self._check(record, operation))
         reached("pulled", record.runtime_id)
         self._check(record, operation)
-        return _publishing(spec, ports)
-
-    def _pull_twice(
-        self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None
-    ) -> None:
-        """Pull, and once more a while after a failure: a session's start has been answered, and is only looked at."""
-        try:
-            self._pull_once(record, operation, request, login)
-            return
-        except (ImageNotFound, ImagePullFailed) as problem:
-            self._tell(record, pods.detail(problem))
-        until(lambda: self._check(record, operation), PULL_AGAIN)
-        try:
-            self._pull_once(record, operation, request, login)
-        except (ImageNotFound, ImagePullFailed) as problem:
-            problem.detail = f"{pods.IMAGE_PULL_BACK_OFF}: {problem.detail}"
-            raise
-
-    def _pull_once(
-        self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None
-    ) -> None:
-        shown = ""
-
-        def progress(text: str) -> None:
-            nonlocal shown
-            self._check(record, operation)
-            if text != shown:
-                shown = text
-                self._store.change(
-                    record.runtime_id,
-                    only_from={RuntimeStatus.STARTING},
-                    status_detail=f"Pulling {record.image}: {text}",
-                )
-
-        self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
-
-    def _tell(self, record: Record, detail: str) -> None:
-        self._store.note(record.runtime_id, detail)
-        self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, status_detail=detail)
+        return host_ports.publishing(spec, ports)
 
     def close(self) -> None:
         """Look after no runtime and hold no port any more."""
@@ -388,13 +322,14 @@ class Launch:
                 return  # taken over: the container is another's to start
         self._remove(record)
         now = time.time()
+        session = sessions.is_session(record.session_id, record.name)
         with suppress(StorageUnavailable):
             failed = self._store.change(
                 record.runtime_id,
                 only_from={RuntimeStatus.STARTING},
                 end=operation.id,
                 status=RuntimeStatus.ERROR,
-                status_detail=pods.detail(problem) if _is_session(record) else problem.detail,
+                status_detail=pods.detail(problem) if session else problem.detail,
                 ports={},
                 error=views.failure(problem),
                 container_id=None,
@@ -409,33 +344,3 @@ class Launch:
         # container's id: a removal that is carried out late must not meet a retry's, which has the same name.
         with suppress(ContainerMissing, Problem):
             self._engine.remove(self._engine.inspect(record.runtime_id).container_id)
-
-
-def _is_session(record: Record) -> bool:
-    return sessions.is_session(record.session_id, record.name)
-
-
-def _publishing(spec: RuntimeSpec, ports: Mapping[str, list[dict[str, str]]]) -> RuntimeSpec:
-    """With the host ports that were announced."""
-    if not ports:
-        return spec
-    return dataclasses.replace(
-        spec,
-        ports=tuple(
-            dataclasses.replace(each, host_port=int(ports[f"{each.container_port}/{each.protocol}"][0]["HostPort"]))
-            if f"{each.container_port}/{each.protocol}" in ports
-            else each
-            for each in spec.ports
-        ),
-    )
-
-
-def _unpublished(spec: RuntimeSpec, request: StartRequest) -> RuntimeSpec:
-    """With host ports only where the start itself named them."""
-    asked: dict[tuple[int, str], int | None] = {
-        (each.container_port, each.protocol): each.host_port for each in request.ports
-    }
-    ports = tuple(
-        dataclasses.replace(each, host_port=asked.get((each.container_port, each.protocol))) for each in spec.ports
-    )
-    return dataclasses.replace(spec, ports=ports)

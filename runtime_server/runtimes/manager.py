@@ -5,16 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from runtime_server._version import __version__
 from runtime_server.engine.base import ContainerMissing, Engine
 from runtime_server.errors import (
-    EngineFailed,
-    EngineTimeout,
-    EngineUnreachable,
     InvalidState,
     RuntimeBusy,
     RuntimeNotFound,
@@ -22,35 +18,31 @@ from runtime_server.errors import (
 )
 from runtime_server.models import (
     ActionResponse,
-    Readiness,
     Runtime,
-    RuntimePage,
     RuntimeStatus,
     StartRequest,
     StartResponse,
-    Version,
 )
-from runtime_server.runtimes import cursors
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder, runtime_lock
 from runtime_server.runtimes.quotas import Quotas
+from runtime_server.runtimes.reads import RuntimeReads
 from runtime_server.runtimes.starts import Starts, described
 from runtime_server.runtimes.states import Action, invalid, target
 from runtime_server.runtimes.steps import reached
-from runtime_server.runtimes.stops import Stops, last_lines
+from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.views import Views
-from runtime_server.runtimes.waits import SlowLane, settled, until
+from runtime_server.runtimes.waits import SlowLane
 from runtime_server.store.records import Operation, Record, SessionTaken
 from runtime_server.store.store import LIVE, Store
 from runtime_server.store.usage import RESUME
 
-API_VERSION = "1"
 LOCK_WAIT = 15.0
 """Seconds that a pause or resume waits for another on the same runtime."""
 
 
-class RuntimeManager:
+class RuntimeManager(RuntimeReads):
     """The service, without HTTP.
 
     Args:
@@ -84,19 +76,21 @@ class RuntimeManager:
         views: Views,
         max_wait: float,
     ) -> None:
-        self._engine = engine
-        self._store = store
+        super().__init__(
+            engine=engine,
+            store=store,
+            sync=sync,
+            liveness=liveness,
+            lane=lane,
+            rebuilding=rebuilding,
+            views=views,
+            max_wait=max_wait,
+        )
         self._starts = starts
         self._stops = stops
-        self._sync = sync
-        self._liveness = liveness
-        self._lane = lane
         self._locks = locks
-        self._rebuilding = rebuilding
         self._holder = holder
         self._quotas = quotas
-        self._views = views
-        self._max_wait = max_wait
 
     def start(self, caller: Caller, request: StartRequest, *, key: str | None = None) -> StartResponse:
         """Start a runtime, or return the session's live one.
@@ -272,189 +266,6 @@ class RuntimeManager:
         if changed is None:
             raise invalid(Action.RENEW, self._find(caller, record.runtime_id).status)
         return self._views.runtime(changed, caller)
-
-    def get(
-        self,
-        caller: Caller,
-        name: str,
-        *,
-        wait_for: RuntimeStatus | None = None,
-        timeout: float = 0.0,
-        values: bool = False,
-    ) -> Runtime:
-        """A runtime.
-
-        Args:
-            caller: who asks.
-            name: id or alias.
-            wait_for: return only once it is in that state, can't get there any more, or the time is up.
-            timeout: seconds to wait, at most the server's ``max_wait``.
-            values: also the environment's values, which are for the runtime's owner only.
-
-        Raises:
-            RuntimeNotFound: there is none.
-            TooManyWaiting: all threads that may wait do.
-        """
-        record = self._find(caller, name)
-        if wait_for is not None and not settled(record, wait_for):
-            record = self._wait(record, wait_for, min(timeout, self._max_wait))
-        return self._shown(record, caller, values=values)
-
-    def _wait(self, record: Record, wanted: RuntimeStatus, timeout: float) -> Record:
-        last = record
-
-        def look() -> Record | None:
-            nonlocal last
-            last = self._store.get(record.runtime_id) or last
-            return last if settled(last, wanted) else None
-
-        with self._lane.place():
-            until(look, timeout)
-        return last
-
-    def _current(self, record: Record) -> Record:
-        """The record, after a look at the engine where the store can't be trusted to be up to date."""
-        return self._all_current([record])[0]
-
-    def session(self, caller: Caller, session_id: str) -> Runtime:
-        """The session's live runtime, else its last one that isn't removed.
-
-        Raises:
-            RuntimeNotFound: it has none.
-        """
-        return self._shown(self._of_session(caller, session_id), caller)
-
-    def sessions(self, caller: Caller, session_ids: Sequence[str]) -> Sequence[Runtime]:
-        """As ``session`` for each of them, those left out that have none."""
-        found = {}
-        for each in session_ids:
-            with suppress(RuntimeNotFound):
-                record = self._of_session(caller, each)
-                found[record.runtime_id] = record
-        return self._views.runtimes(self._all_current(list(found.values())), caller)
-
-    def lookup(self, caller: Caller, name: str) -> Runtime:
-        """The runtime of that id or alias, else of that session.
-
-        Raises:
-            RuntimeNotFound: there is none.
-        """
-        try:
-            return self.get(caller, name)
-        except RuntimeNotFound:
-            return self.session(caller, name)
-
-    def running(self, caller: Caller) -> Sequence[Runtime]:
-        """The caller's own runtimes that are starting or running, newest first."""
-        self._refuse_while_rebuilding()
-        statuses = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING)
-        found = self._store.page(caller.owner, statuses=statuses, labels={}, after=None, limit=None)
-        current = [record for record in self._all_current(found) if record.status in statuses]
-        return self._views.runtimes(current, caller)
-
-    def list(
-        self,
-        caller: Caller,
-        *,
-        statuses: Sequence[RuntimeStatus] = (),
-        labels: Mapping[str, str | None] | None = None,
-        owner: str | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> RuntimePage:
-        """The caller's runtimes, an admin's are everybody's, newest first; without ``statuses`` all but removed ones.
-
-        Args:
-            caller: who asks.
-            statuses: only these states.
-            labels: only with these of the caller's labels; None as value: whatever its value.
-            owner: only this owner's; for all but admins, others have none.
-            limit: how many at most.
-            cursor: where the last page ended.
-
-        Raises:
-            ValidationFailed: not a cursor of ours.
-        """
-        self._refuse_while_rebuilding()
-        shown = statuses or [status for status in RuntimeStatus if status is not RuntimeStatus.REMOVED]
-        after = cursors.decode(cursor) if cursor else None
-        if owner is not None and not caller.sees(owner):
-            return RuntimePage(runtimes=[], next_cursor=None)
-        whose = owner if caller.admin else caller.owner
-        found = self._store.page(whose, statuses=shown, labels=labels or {}, after=after, limit=limit + 1)
-        more = len(found) > limit
-        found = found[:limit]
-        next_cursor = cursors.encode(found[-1]) if more else None
-        current = [record for record in self._all_current(found) if record.status in shown]
-        return RuntimePage(runtimes=self._views.runtimes(current, caller), next_cursor=next_cursor)
-
-    def _of_session(self, caller: Caller, session_id: str) -> Record:
-        record = self._store.by_session(caller.owner, session_id) or self._store.last_of_session(
-            caller.owner, session_id
-        )
-        if record is None:
-            self._refuse_while_rebuilding()
-            raise RuntimeNotFound("No runtime has that session.")
-        return record
-
-    def _shown(self, record: Record, caller: Caller, *, values: bool = False) -> Runtime:
-        record = self._current(record)
-        output = None
-        if record.status is RuntimeStatus.STARTING and record.container_id is not None:
-            with suppress(EngineUnreachable, EngineTimeout):
-                output = last_lines(self._engine, record.container_id)
-        return self._views.runtime(record, caller, values=values, output=output)
-
-    def _all_current(self, records: Sequence[Record]) -> Sequence[Record]:
-        """As ``_current``, asking an engine that fails no more than once: each question may take its timeout."""
-        if self._liveness.live():
-            return records
-        current = list(records)
-        with suppress(EngineFailed, EngineUnreachable, EngineTimeout, StorageUnavailable):
-            for index, record in enumerate(records):
-                current[index] = self._sync.sync(record)
-        return current
-
-    def readiness(self) -> Readiness:
-        """Whether the engine and the store answer."""
-        try:
-            self._engine.ping()
-            self._store.get("")
-            self._refuse_while_rebuilding()
-        except (EngineFailed, EngineUnreachable, EngineTimeout, StorageUnavailable) as problem:
-            return Readiness(ready=False, reason=problem.detail)
-        return Readiness(ready=True)
-
-    def version(self) -> Version:
-        """Server, API and engine."""
-        try:
-            engine = self._engine.version()
-        except (EngineFailed, EngineUnreachable, EngineTimeout):
-            engine = None
-        return Version(server=__version__, api=API_VERSION, engine=engine)
-
-    def _find(self, caller: Caller, name: str) -> Record:
-        """The runtime of that id, else the caller's own of that alias, else, for an admin, the only one of it.
-
-        An id goes first: nobody can name a runtime of theirs so that an admin takes it for another.
-        """
-        record = self._store.get(name)
-        if record is None or not caller.sees(record.owner):
-            record = self._store.by_alias(caller.owner, name)
-        if record is None and caller.admin:
-            named = self._store.named(name)
-            if len({each.owner for each in named}) > 1:
-                raise RuntimeNotFound("Several owners have a runtime of that name; an id says which is meant.")
-            record = named[0] if named else None
-        if record is None:
-            self._refuse_while_rebuilding()
-            raise RuntimeNotFound("No runtime has that id or alias.")
-        return record
-
-    def _refuse_while_rebuilding(self) -> None:
-        """A runtime, or a session's, may exist without its record: a second start would double it."""
-        if self._rebuilding.exists():
-            raise StorageUnavailable("The records are being rebuilt from the containers' labels.", retry_after=1)
 
 
 def _differences(record: Record, request: StartRequest) -> list[str]:

@@ -25,8 +25,9 @@ from runtime_server.errors import (
 from runtime_server.models import RuntimeStatus, StartRequest
 from runtime_server.runtimes import ids, sessions, views
 from runtime_server.runtimes.caller import Caller
+from runtime_server.runtimes.fetch import HAD_LOGIN
 from runtime_server.runtimes.holders import Holder
-from runtime_server.runtimes.launch import HAD_LOGIN, Launch
+from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.queue import StartQueue, Waiting
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.waits import SHORT, SlowLane
@@ -177,7 +178,7 @@ class Starts:
 
     def _announce(self, record: Record, spec: RuntimeSpec) -> None:
         """Say where a session's service will answer: its turn may come after its caller's answer."""
-        ports = self._launch.announce(record, spec.ports)
+        ports = self._launch.announce(record, spec)
         if ports:
             self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, ports=ports)
 

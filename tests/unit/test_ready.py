@@ -11,7 +11,7 @@ from runtime_server.engine.memory_images import Program
 from runtime_server.errors import EngineTimeout, ImageNotFound, ImagePullFailed
 from runtime_server.models import Runtime
 from runtime_server.models import RuntimeStatus as S
-from runtime_server.runtimes import ids, launch, pods, steps
+from runtime_server.runtimes import fetch, ids, pods, steps
 from runtime_server.service import Service
 from runtime_server.store.slots import READYING
 from tests.unit.conftest import ALICE, DEADLINE, World, eventually, get, start, status
@@ -179,7 +179,7 @@ def test_closing_leaves_it_to_others(silent: World, service: Service) -> None:
 class TestPulls:
     @pytest.fixture(autouse=True)
     def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(launch, "PULL_AGAIN", 0.3)
+        monkeypatch.setattr(fetch, "PULL_AGAIN", 0.3)
 
     def test_what_cannot_be_pulled_is_told_twice(self, world: World, service: Service) -> None:
         made = start(service, image="registry.test/nothing:1", session_id="s")
@@ -190,7 +190,7 @@ class TestPulls:
         assert world.engine.calls["pull"] == 2
 
     def test_it_is_pending_in_between(self, world: World, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(launch, "PULL_AGAIN", DEADLINE)
+        monkeypatch.setattr(fetch, "PULL_AGAIN", DEADLINE)
         made = start(service, image="registry.test/nothing:1", session_id="s", wait=0)
         eventually(lambda: (get(service, made.runtime_id).status_detail or "").startswith("ErrImagePull: "))
         found = get(service, made.runtime_id)
