@@ -27,6 +27,7 @@ from runtime_server.runtimes.queue import StartQueue
 from runtime_server.runtimes.quotas import Quotas, Rates
 from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.reconciler import Reconciler
+from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
@@ -119,6 +120,7 @@ class Service:
             draining=state.draining,
         )
         self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane)
+        renewals = Renewals(state.renewals)
         sync = Sync(engine, store, state.locks)
         liveness = Liveness(state.beat)
         self.manager = RuntimeManager(
@@ -130,6 +132,7 @@ class Service:
             liveness=liveness,
             lane=self.lane,
             locks=state.locks,
+            renewals=renewals,
             rebuilding=state.rebuilding,
             holder=self.holder,
             quotas=quotas,
@@ -143,6 +146,7 @@ class Service:
             stops=self.stops,
             holder=self.holder,
             locks=state.locks,
+            renewals=renewals,
             retention=settings.retention,
         )
         self.reconciler = Reconciler(

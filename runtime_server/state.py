@@ -47,6 +47,11 @@ class State:
         return self.directory / "locks"
 
     @property
+    def renewals(self) -> Path:
+        """The folder of renewed ends of life."""
+        return self.directory / "renewals"
+
+    @property
     def rates(self) -> Path:
         """The folder of owners' token buckets."""
         return self.directory / "rates"
@@ -91,7 +96,7 @@ def locate(settings: Settings) -> State:
     directory = settings.state_dir.expanduser().absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(directory / "prepare.lock"):
-        for folder in ("holders", "locks", "rates"):
+        for folder in ("holders", "locks", "rates", "renewals"):
             (directory / folder).mkdir(mode=0o700, exist_ok=True)
         instance = _once(directory / "instance", lambda: secrets.token_hex(8))
         key_file = None

@@ -20,6 +20,7 @@ from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, Sto
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import pulls, rebuilding, starts, stops
 from runtime_server.runtimes.holders import Holder
+from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
@@ -42,6 +43,7 @@ class Chores:
         starts, stops: finish what was interrupted.
         holder: this process.
         locks: the folder of runtimes' locks.
+        renewals: ends that labels don't know.
         retention: seconds that an ended runtime stays, where it has no time of its own.
     """
 
@@ -54,6 +56,7 @@ class Chores:
         stops: Stops,
         holder: Holder,
         locks: Path,
+        renewals: Renewals,
         retention: float,
     ) -> None:
         self._engine = engine
@@ -62,6 +65,7 @@ class Chores:
         self._stops = stops
         self._holder = holder
         self._locks = locks
+        self._renewals = renewals
         self._retention = retention
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="chore")
         # Stops take their grace: what the engine tells must not queue behind them.
@@ -153,6 +157,7 @@ class Chores:
         """Remove what has been stopped for longer than its retention; forget what was removed that long ago."""
         for runtime_id in self._store.forget(now - self._retention):
             (self._locks / runtime_id).unlink(missing_ok=True)
+            self._renewals.forget(runtime_id)
         for record in self._store.ended():
             kept = self._retention if record.retention is None else record.retention
             automatic = record.auto_remove and record.container_id is not None
@@ -205,6 +210,7 @@ class Chores:
         except ContainerMissing:
             return
         record = rebuilding.adopted(snapshot, time.time())
+        record = dataclasses.replace(record, expires_at=self._renewals.end(record.runtime_id, record.expires_at))
         if record.status in stops.ENDED:
             record = dataclasses.replace(record, logs=stops.last_lines(self._engine, listed.container_id))
         log.info("adopting a container", runtime_id=record.runtime_id, status=str(record.status))

@@ -27,6 +27,7 @@ from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder, runtime_lock
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.reads import RuntimeReads
+from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.starts import Starts, described
 from runtime_server.runtimes.states import Action, invalid, target
 from runtime_server.runtimes.steps import reached
@@ -52,6 +53,7 @@ class RuntimeManager(RuntimeReads):
         liveness: whether the store can be trusted.
         lane: bounds waiting threads.
         locks: the folder of runtimes' locks.
+        renewals: ends that labels don't know.
         rebuilding: while this file is there, records are missing.
         holder: this process.
         quotas: what owners may have.
@@ -70,6 +72,7 @@ class RuntimeManager(RuntimeReads):
         liveness: Liveness,
         lane: SlowLane,
         locks: Path,
+        renewals: Renewals,
         rebuilding: Path,
         holder: Holder,
         quotas: Quotas,
@@ -89,6 +92,7 @@ class RuntimeManager(RuntimeReads):
         self._starts = starts
         self._stops = stops
         self._locks = locks
+        self._renewals = renewals
         self._holder = holder
         self._quotas = quotas
 
@@ -265,6 +269,7 @@ class RuntimeManager(RuntimeReads):
         changed = self._store.change(record.runtime_id, only_from=LIVE, expires_at=end)
         if changed is None:
             raise invalid(Action.RENEW, self._find(caller, record.runtime_id).status)
+        self._renewals.keep(record.runtime_id, end)
         return self._views.runtime(changed, caller)
 
 

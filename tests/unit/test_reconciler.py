@@ -261,6 +261,13 @@ class TestAdoption:
         found = get(service, made.runtime_id)
         assert (found.status, found.labels, found.environment) == (S.RUNNING, {"team": "x"}, None)
 
+    @pytest.mark.parametrize("ttl", [3600.0, None])
+    def test_a_renewed_end_holds(self, world: World, service: Service, ttl: float | None) -> None:
+        made = start(service, ttl=60)
+        renewed = service.manager.renew(ALICE, made.runtime_id, ttl)
+        service = adopting(world, service)
+        assert get(service, made.runtime_id).expires_at == renewed.expires_at
+
     def test_a_key_leads_to_it(self, world: World, service: Service) -> None:
         made = start(service, key="k")
         service = adopting(world, service)
