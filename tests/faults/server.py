@@ -59,6 +59,8 @@ def job(name: str, /, **fields: Any) -> dict[str, Any]:
         "image": images.BUSYBOX,
         "command": ["/bin/sleep", "1000"],
         "network": "none",
+        # No service answers in it, which is what a session would wait for.
+        "readiness": {"type": "running"},
         **fields,
         "labels": {JOB: name, **fields.get("labels", {})},
     }
