@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from runtime_server.client.client import RuntimeServerClient
+from runtime_server.client.retry import RetryPolicy
 from runtime_server.errors import RuntimeNotFound
 from runtime_server.models import Runtime
-from tests.faults.server import Server, Site, eventually, job
+from tests.faults.server import DEADLINE, Server, Site, eventually, job
 from tests.faults.tally import GONE, Tally
 
 
@@ -31,7 +32,8 @@ def _lasting(runtime: Runtime) -> dict[str, Any]:
 
 def test_a_lost_database_is_rebuilt_from_labels(site: Site, tally: Tally) -> None:
     server = site.start()
-    with server.client() as client:
+    # Patient enough for a server that starts on a busy machine.
+    with server.client(retry=RetryPolicy(max_attempts=1000, deadline=DEADLINE)) as client:
         full = client.start_runtime(job("full", name="alias", session_id="session", ttl=3600, retention=60))
         paused = client.start_runtime(job("paused", session_id="other", labels={"of": "mine"}))
         ended = client.start_runtime(job("ended"))
