@@ -26,7 +26,8 @@ def _lose_database(site: Site, server: Server) -> None:
 
 def _lasting(runtime: Runtime) -> dict[str, Any]:
     """What a record must say again once it has been rebuilt."""
-    kept = runtime.model_dump(exclude={"status_detail"})
+    # Its history was in the database alone.
+    kept = runtime.model_dump(exclude={"status_detail", "events"})
     return {name: value for name, value in kept.items() if name not in ("created", "warnings")}
 
 
