@@ -234,7 +234,7 @@ TABLE = (
         _SPEC,
         (500,),
         r"invalid mount|invalid mode|invalid tmpfs|mount path must be absolute"
-        r"|invalid volume specification|invalid container path",
+        r"|invalid volume specification|invalid container path|source .* is not directory|cannot be mounted because",
         SpecRejected,
         "The engine does not accept a mount of this specification.",
     ),
