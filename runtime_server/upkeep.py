@@ -92,8 +92,9 @@ def workspaces(settings: Settings) -> int:
     Raises:
         EngineUnreachable, EngineTimeout: the engine doesn't answer.
     """
-    with closing(_engine(settings, locate(settings))) as engine:
+    with closing(_engine(settings, locate(settings))) as engine, suppress(EngineFailed):
         return len(engine.list_volumes(tags.WORKSPACE))
+    return 0  # an engine that doesn't let itself be asked for volumes has none of ours
 
 
 def purge_workspaces(settings: Settings) -> int:

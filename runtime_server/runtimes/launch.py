@@ -359,6 +359,10 @@ class Launch:
     def _remove(self, record: Record, operation: Operation) -> None:
         # Provisional: an engine that is away may still have it; the reconciler's sweep looks again. By the
         # container's id: a removal that is carried out late must not meet a retry's, which has the same name.
+        ran = False
         with suppress(ContainerMissing, Problem):
-            self._engine.remove(self._engine.inspect(record.runtime_id).container_id)
-        policy_workspaces.discard(self._engine, record.workspace, operation.id)
+            found = self._engine.inspect(record.runtime_id)
+            ran = found.started_at is not None
+            self._engine.remove(found.container_id)
+        if not ran:  # otherwise there may be something in it, of hours if a crash lies between
+            policy_workspaces.discard(self._engine, record.workspace, operation.id)

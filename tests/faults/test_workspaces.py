@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker.errors import APIError
 
 from runtime_server.client.client import RuntimeServerClient
 from runtime_server.client.retry import RetryPolicy
-from runtime_server.engine import labels
 from runtime_server.engine.discovery import discover
 from runtime_server.errors import Problem, RuntimeClientError, ServerUnreachable, WorkspaceInUse
 from runtime_server.models import Workspace
@@ -27,16 +25,6 @@ from tests.faults.tally import GONE, Tally
 ONCE = RetryPolicy(max_attempts=1)
 ENV = {"RUNTIME_SERVER_ENGINE_TIMEOUT": "8", "RUNTIME_SERVER_SWEEP_INTERVAL": "2"}
 WITHIN = 60.0
-
-
-@pytest.fixture
-def site(site: Site) -> Iterator[Site]:
-    """As ever, and without its volumes afterwards."""
-    yield site
-    site.close()
-    for name in volumes(site):
-        with suppress(APIError):
-            site.docker.remove_volume(name)
 
 
 @pytest.fixture
@@ -78,21 +66,13 @@ def work(name: str, **fields: Any) -> dict[str, Any]:
     return job(name, session_id=name, workspace="/workspace", user="nobody", **fields)
 
 
-def volumes(site: Site) -> list[str]:
-    """This instance's volumes, as the engine lists them."""
-    if not (site.state_dir / "instance").exists():
-        return []
-    found = site.docker.volumes(filters={"label": f"{labels.INSTANCE}={site.instance}"})
-    return sorted(each["Name"] for each in found["Volumes"] or ())
-
-
 def listed(client: RuntimeServerClient) -> dict[str | None, Workspace]:
     return {each.session_id: each for each in client.list_workspaces()}
 
 
 def all_listed(site: Site, client: RuntimeServerClient) -> bool:
     with suppress(RuntimeClientError):
-        return sorted(each.volume for each in client.list_workspaces()) == volumes(site)
+        return sorted(each.volume for each in client.list_workspaces()) == site.volumes()
     return False
 
 
@@ -109,13 +89,13 @@ def test_the_server_is_killed_between(site: Site, proxied: Proxy, tally: Tally, 
     with server.client(retry=ONCE) as impatient, ThreadPoolExecutor(1) as pool:
         call = pool.submit(impatient.start_runtime, work("one", wait=60))
         eventually(
-            lambda: volumes(site) and (site.held() or (plan.stalls and tally.faults[faults.STALL])),
+            lambda: site.held() or (plan.stalls and tally.faults[faults.STALL]),
             "the volume is there",
         )
         server.kill()
         tally.fault("kill all")
         assert isinstance(call.exception(), ServerUnreachable)
-    (volume,) = volumes(site)
+    (volume,) = site.volumes()
     assert len(site.states()) == (0 if plan.stalls else 1)
     plan.stalls = proxied.faulty = False
     if lost:
@@ -129,7 +109,7 @@ def test_the_server_is_killed_between(site: Site, proxied: Proxy, tally: Tally, 
             told = listed(client)["one"]
             assert (told.volume, told.in_use_by, told.path) == (volume, [], "/workspace")
             assert client.delete_workspace("one").changed
-            assert volumes(site) == []
+            assert site.volumes() == []
         else:
             tally.verify(site, client, {"one": "running"}, within=WITHIN)
             told = listed(client)["one"]
@@ -167,7 +147,7 @@ def test_the_way_to_the_engine_fails(site: Site, proxied: Proxy, tally: Tally) -
                 client.stop_runtime(found[name].in_use_by[0], timeout=0, remove=True)
         for each in found.values():
             assert client.delete_workspace(each.workspace_id).changed
-        assert volumes(site) == []
+        assert site.volumes() == []
         # With new ones in their places everything is as it was.
         assert start(names[0])
         assert list(listed(client)) == [names[0]]
