@@ -165,7 +165,7 @@ def test_a_workspace_is_kept_and_its_users(served: Served, user: str | None, rea
     for count in (1, 2):
         made = served.start(
             "ls -nd /work && echo x >> /work/file && cat /work/file",
-            session_id="s",
+            name="agent",
             workspace="/work",
             user=user,
             read_only=read_only,
@@ -174,9 +174,9 @@ def test_a_workspace_is_kept_and_its_users(served: Served, user: str | None, rea
         assert lines == ["x"] * count
         assert folder.split()[2:4] == ids.split()
         with pytest.raises(errors.WorkspaceInUse):
-            served.client.delete_workspace("s")
+            served.client.delete_workspace("agent")
         served.client.remove_runtime(made.runtime_id)
     (told,) = served.client.list_workspaces(sizes=True)
     assert told.size_bytes is None or told.size_bytes > 0
-    assert served.client.delete_workspace("s").changed
+    assert served.client.delete_workspace("agent").changed
     assert served.client.list_workspaces() == []

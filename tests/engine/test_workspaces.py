@@ -16,7 +16,7 @@ from runtime_server import errors
 from runtime_server.engine import labels
 from runtime_server.engine.base import ContainerState, Mount
 from runtime_server.engine.docker import DockerEngine
-from runtime_server.models import RuntimeStatus
+from runtime_server.models import RuntimeStatus, StartResponse
 from tests.engine.conftest import Specs
 from tests.engine.images import BUSYBOX, root_file_system
 from tests.engine.served import Served, eventually, serve
@@ -92,6 +92,12 @@ def _clean(served: Served) -> None:
         engine.remove_volume(volume.name)
 
 
+def begin(served: Served, script: str = "sleep 1000", session: str = "s", **fields: Any) -> StartResponse:
+    """A session's runtime, which is ready as soon as it runs."""
+    more = {"session_id": session, "workspace": "/w", "readiness": {"type": "running"}, **fields}
+    return served.start(script, **more)
+
+
 def ended(served: Served, runtime_id: str) -> str:
     """What a runtime has written by its end."""
     served.client.wait_until(runtime_id, RuntimeStatus.STOPPED)
@@ -106,7 +112,7 @@ def test_files_outlive_their_container(served: Served) -> None:
     assert ended(served, first.runtime_id) == ""
     served.client.stop_runtime(first.runtime_id, remove=True)
     assert served.containers() == []
-    second = served.start("cat /workspace/file; ls /workspace", session_id=session, workspace=True)
+    second = begin(served, "cat /workspace/file; ls /workspace", session, workspace=True)
     assert ended(served, second.runtime_id).split() == ["kept", "d", "file"]
     (told,) = served.client.list_workspaces(sizes=True)
     assert (told.session_id, told.in_use_by) == (session, [second.runtime_id])
@@ -117,15 +123,20 @@ def test_files_outlive_their_container(served: Served) -> None:
     served.client.remove_runtime(second.runtime_id)
     assert served.client.delete_workspace(session).changed
     assert served.client.list_workspaces() == []
-    third = served.start("ls /workspace", session_id=session, workspace="/workspace")
+    third = begin(served, "ls /w", session)
     assert ended(served, third.runtime_id) == ""
 
 
 def test_another_owner_of_the_same_session_meets_nothing(served: Served) -> None:
-    mine = served.start("echo secret > /w/file", session_id="s", workspace="/w")
+    mine = begin(served, "echo secret > /w/file")
     ended(served, mine.runtime_id)
     theirs = served.stranger.start_runtime(
-        image=BUSYBOX, command=["ls", "/w"], network="none", session_id="s", workspace="/w"
+        image=BUSYBOX,
+        command=["ls", "/w"],
+        network="none",
+        session_id="s",
+        workspace="/w",
+        readiness={"type": "running"},
     )
     served.stranger.wait_until(theirs.runtime_id, RuntimeStatus.STOPPED)
     assert served.output(theirs.runtime_id) == ""
@@ -141,7 +152,7 @@ def test_another_owner_of_the_same_session_meets_nothing(served: Served) -> None
 def test_any_user_can_write_at_its_first_start_and_its_next(served: Served, user: str) -> None:
     for lines in (1, 2):
         script = "cd /w && echo x >> file && cat file && mkdir -p d"
-        made = served.start(script, session_id="s", workspace="/w", user=user)
+        made = begin(served, script, user=user)
         assert ended(served, made.runtime_id).split() == ["x"] * lines
         served.client.remove_runtime(made.runtime_id)
 
@@ -160,11 +171,11 @@ def test_the_service_gives_what_the_image_has(served: Served, folders: None) -> 
 def test_a_failed_start_leaves_no_volume(served: Served) -> None:
     with pytest.raises(errors.CommandNotFound):
         served.client.start_runtime(
-            image=BUSYBOX, command="nothing", init=False, network="none", session_id="s", workspace="/w"
+            image=BUSYBOX, command="nothing", init=False, network="none", name="agent", workspace="/w"
         )
     with pytest.raises(errors.ImageNotFound):
         served.client.start_runtime(
-            image="nothing", image_pull_policy="Never", session_id="s", workspace="/w", network="none"
+            image="nothing", image_pull_policy="Never", name="agent", workspace="/w", network="none"
         )
     assert served.service.engine.list_volumes(labels.INSTANCE) == []
 
@@ -172,7 +183,7 @@ def test_a_failed_start_leaves_no_volume(served: Served) -> None:
 def test_a_path_that_is_a_file_in_the_image(served: Served) -> None:
     with pytest.raises(errors.SpecRejected):
         served.client.start_runtime(
-            image=BUSYBOX, command="sleep 9", user="1000", network="none", session_id="s", workspace="/etc/passwd"
+            image=BUSYBOX, command="sleep 9", user="1000", network="none", name="agent", workspace="/etc/passwd"
         )
     assert served.service.engine.list_volumes(labels.INSTANCE) == []
 
@@ -181,7 +192,7 @@ def test_retention_removes_what_nobody_uses(tmp_path: Path, docker_client: APICl
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(serve(tmp_path, docker_client, workspace_retention=1.0, workspace="/w"))
         stack.callback(_clean, served)
-        used, unused = (served.start(session_id=name) for name in ("used", "unused"))
+        used, unused = (begin(served, session=name, workspace=None) for name in ("used", "unused"))
         served.client.remove_runtime(unused.runtime_id)
         eventually(lambda: len(served.client.list_workspaces()) == 1, "the unused one is removed")
         assert [each.session_id for each in served.client.list_workspaces()] == ["used"]

@@ -128,6 +128,8 @@ class TestAsking:
             ({"session_id": "s", "volumes": [{"host_path": "cache", "container_path": "/code"}]}, None),
             ({"name": "agent"}, None),
             ({"name": "agent", "workspace": True}, "/code"),
+            ({"name": "oh-remote-runtime-7"}, "/code"),  # a session's of the earliest OpenHands
+            ({"session_id": "s", "workspace_mount_path": "code", "workspace_mount_path_in_sandbox": "/code"}, None),
             ({}, None),
         ],
     )
@@ -216,12 +218,12 @@ class TestOneAndTheSame:
     def test_a_foreign_volume_of_that_name_is_never_mounted(
         self, world: World, service: Service, theirs: dict[str, str]
     ) -> None:
-        name = policy_workspaces.named(world.state.instance, "alice", session_id="s")
+        name = policy_workspaces.named(world.state.instance, "alice", name="agent")
         own = {key: world.state.instance if value == "MINE" else value for key, value in theirs.items()}
         volumes = world.engine._world.volumes
         volumes[name] = Volume(name, own)
         with pytest.raises(EngineFailed, match=r"has (the|its) name"):
-            start(service, session_id="s", workspace="/w")
+            start(service, name="agent", workspace="/w")
         assert world.engine.calls["create"] == 0
         assert volumes[name].labels == own
 
@@ -253,20 +255,22 @@ class TestGiving:
 class TestFailing:
     def test_a_failed_start_leaves_no_workspace_that_it_made(self, world: World, service: Service) -> None:
         with pytest.raises(CommandNotFound):
-            start(service, session_id="s", workspace="/w", **MISSING)
+            start(service, name="agent", workspace="/w", **MISSING)
+        # A session's clients are told by the runtime's state.
+        assert start(service, session_id="s", workspace="/w", **MISSING).status is RuntimeStatus.ERROR
         assert listed(service) == []
         assert world.engine._world.volumes == {}
 
     def test_a_failed_start_leaves_what_was_there(self, world: World, service: Service) -> None:
-        made = start(service, session_id="s", workspace="/w")
+        made = start(service, name="agent", workspace="/w")
         service.manager.remove(ALICE, made.runtime_id)
         with pytest.raises(CommandNotFound):
-            start(service, session_id="s", workspace="/w", **MISSING)
+            start(service, name="agent", workspace="/w", **MISSING)
         assert only(service).in_use_by == []
 
     def test_without_an_image_there_is_no_workspace(self, world: World, service: Service) -> None:
         with pytest.raises(ImageNotFound):
-            start(service, image="nothing", session_id="s", workspace="/w")
+            start(service, image="nothing", name="agent", workspace="/w")
         assert world.engine._world.volumes == {}
 
     def test_what_an_engine_that_was_away_keeps_is_listed(self, world: World, service: Service) -> None:
