@@ -77,7 +77,7 @@ def purge(state_dir: Path | None, workspaces: bool, yes: bool) -> None:
     removals = [_count(removed, "runtime"), *([_count(more, "workspace")] if workspaces else [])]
     click.echo(f"Removed {' and '.join(removals)}.")
     if kept:
-        click.echo(f"{_count(kept, 'workspace')} kept; `runtime-server purge --workspaces` removes them too.")
+        click.echo(f"{_count(kept, 'workspace')} kept; `runtime-server purge --workspaces` removes workspaces too.")
 
 
 def _count(number: int, thing: str) -> str:
