@@ -47,6 +47,8 @@ from runtime_server.errors import (
     UnsupportedMediaType,
     UserUnknown,
     ValidationFailed,
+    WorkspaceInUse,
+    WorkspaceNotFound,
 )
 from runtime_server.models import (
     ActionResponse,
@@ -70,11 +72,16 @@ from runtime_server.models import (
     RuntimePage,
     RuntimeRequest,
     RuntimeStatus,
+    RuntimeWorkspace,
     StartRequest,
     StartResponse,
     StopRequest,
     Version,
     VolumeMount,
+    Workspace,
+    WorkspaceDeleted,
+    WorkspacePage,
+    WorkspaceRequest,
 )
 
 __all__ = [
@@ -135,6 +142,7 @@ __all__ = [
     "RuntimeRequest",
     "RuntimeServerClient",
     "RuntimeStatus",
+    "RuntimeWorkspace",
     "ServerDraining",
     "ServerTimeout",
     "ServerUnreachable",
@@ -151,5 +159,11 @@ __all__ = [
     "ValidationFailed",
     "Version",
     "VolumeMount",
+    "Workspace",
+    "WorkspaceDeleted",
+    "WorkspaceInUse",
+    "WorkspaceNotFound",
+    "WorkspacePage",
+    "WorkspaceRequest",
     "__version__",
 ]

@@ -12,6 +12,7 @@ from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
 from runtime_server.resources.sessions import HealthCheck, RunningRuntimes, RuntimeLookup, SessionBatch, SessionItem
+from runtime_server.resources.workspaces import WorkspaceItem, Workspaces
 from runtime_server.web.access_log import LoggedApp
 from runtime_server.web.auth import KeyRing
 from runtime_server.web.context import ApiRequest
@@ -36,6 +37,8 @@ ROUTES: Final = (
     Route("/runtime/{runtime_id}", RuntimeLookup),
     Route("/list", RunningRuntimes),
     Route("/health", HealthCheck),
+    Route("/workspaces", Workspaces),
+    Route("/workspaces/{workspace}", WorkspaceItem),
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),

@@ -183,6 +183,19 @@ class MethodNotAllowed(Problem):
     carries = ("allowed",)
 
 
+class WorkspaceNotFound(Problem):
+    """No workspace of this caller has that id, session or alias."""
+
+    code, status, title = "workspace-not-found", 404, "No such workspace"
+
+
+class WorkspaceInUse(Problem):
+    """A runtime that isn't removed has the workspace."""
+
+    code, status, title = "workspace-in-use", 409, "The workspace is in use"
+    carries = ("runtime_ids",)
+
+
 class InvalidState(Problem):
     """The runtime's state doesn't allow the action."""
 

@@ -34,6 +34,7 @@ from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.urls import Urls
 from runtime_server.runtimes.views import Views
 from runtime_server.runtimes.waits import SlowLane
+from runtime_server.runtimes.workspaces import Workspaces
 from runtime_server.settings import Settings
 from runtime_server.state import State, locate
 from runtime_server.store.database import Database
@@ -74,7 +75,7 @@ class Service:
         )
         keys = KeyRing.from_settings(settings, state.key_file)
         self.rates = Rates(settings, state.rates)
-        services = Services(settings, self.manager, calls)
+        services = Services(settings, self.manager, calls, self.workspaces)
         self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses))
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
@@ -139,6 +140,14 @@ class Service:
             views=Views(store, Urls(settings)),
             max_wait=settings.max_wait,
         )
+        self.workspaces = Workspaces(
+            instance=state.instance,
+            engine=engine,
+            store=store,
+            lane=self.lane,
+            rebuilding=state.rebuilding,
+            retention=settings.workspace_retention,
+        )
         self._chores = Chores(
             engine=engine,
             store=store,
@@ -148,6 +157,7 @@ class Service:
             locks=state.locks,
             renewals=renewals,
             retention=settings.retention,
+            workspaces=self.workspaces,
         )
         self.reconciler = Reconciler(
             engine=engine,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from runtime_server.models import MIN_MEMORY, parse_size
+from runtime_server.models import MIN_MEMORY, parse_size, workspace_path
 from runtime_server.paths import KEYS_FILE, default_state_dir, default_volume_root
 
 PREFIX = "RUNTIME_SERVER_"
@@ -186,6 +186,12 @@ class Settings(BaseSettings):
     idempotency_ttl: float = Field(86_400.0, gt=0, description="Seconds that answers are kept for replay.")
     idempotency_wait: float = Field(10.0, ge=0, description="Seconds that a twin waits for the first call.")
     retention: float = Field(86_400.0, ge=0, description="Seconds that stopped runtimes and removed records stay.")
+    workspace: str = Field(
+        "", description="Where sessions that say nothing else have their workspace, `/workspace`; empty: nowhere."
+    )
+    workspace_retention: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Seconds that an unused workspace stays; 0: for ever."
+    )
     max_wait: float = Field(300.0, gt=0, description="Longest `wait` or `timeout` of a waiting request, seconds.")
     sweep_interval: float = Field(30.0, gt=0, description="Seconds between two sweeps of the reconciler.")
 
@@ -215,6 +221,16 @@ class Settings(BaseSettings):
         if 0 < parse_size(value) < MIN_MEMORY:
             raise ValueError("must be 0, or at least 6m")
         return value
+
+    @field_validator("workspace")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        return workspace_path(value) if value else value
+
+    @field_validator("workspace_retention", mode="before")
+    @classmethod
+    def _none_is_never(cls, value: Any) -> Any:
+        return value or 0
 
     @field_validator("publish_host")
     @classmethod

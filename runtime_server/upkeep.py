@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
-from runtime_server.engine.base import ContainerMissing
+from runtime_server.engine import labels as tags
+from runtime_server.engine.base import ContainerMissing, VolumeInUse
 from runtime_server.engine.docker import DockerEngine
 from runtime_server.errors import EngineFailed
 from runtime_server.models import RuntimeStatus
@@ -56,7 +57,7 @@ def purge(settings: Settings) -> int:
         EngineUnreachable, EngineTimeout: the engine doesn't answer.
     """
     state = locate(settings)
-    engine = DockerEngine(state.instance, address=settings.engine, timeout=settings.engine_timeout)
+    engine = _engine(settings, state)
     store = _store(state)
     removed = 0
     try:
@@ -83,6 +84,40 @@ def purge(settings: Settings) -> int:
     finally:
         engine.close()
         store.database.close()
+
+
+def workspaces(settings: Settings) -> int:
+    """How many workspaces this instance has.
+
+    Raises:
+        EngineUnreachable, EngineTimeout: the engine doesn't answer.
+    """
+    with closing(_engine(settings, locate(settings))) as engine, suppress(EngineFailed):
+        return len(engine.list_volumes(tags.WORKSPACE))
+    return 0  # an engine that doesn't let itself be asked for volumes has none of ours
+
+
+def purge_workspaces(settings: Settings) -> int:
+    """Remove the workspaces of this instance, with all that is in them; those that are in use stay.
+
+    Returns:
+        How many were removed.
+
+    Raises:
+        EngineUnreachable, EngineTimeout: the engine doesn't answer.
+    """
+    state = locate(settings)
+    store, removed = _store(state), 0
+    with closing(_engine(settings, state)) as engine, closing(store.database):
+        for volume in engine.list_volumes(tags.WORKSPACE):
+            with suppress(VolumeInUse):
+                removed += engine.remove_volume(volume.name)
+                store.workspaces.forget([volume.name])
+    return removed
+
+
+def _engine(settings: Settings, state: State) -> DockerEngine:
+    return DockerEngine(state.instance, address=settings.engine, timeout=settings.engine_timeout)
 
 
 def _store(state: State) -> Store:

@@ -54,20 +54,31 @@ def drain(state_dir: Path | None, timeout: float, off: bool) -> None:
 
 @click.command(short_help="Remove all of this instance, after asking.")
 @state_dir
+@click.option("--workspaces", is_flag=True, help="Remove workspaces too, with all that is in them.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def purge(state_dir: Path | None, yes: bool) -> None:
+def purge(state_dir: Path | None, workspaces: bool, yes: bool) -> None:
     """Remove every container that belongs to this instance, and mark its records removed, after asking.
 
-    Records stay readable until the retention ends. Nothing that belongs to anybody else on the same engine is
-    touched.
+    Workspaces are kept unless --workspaces is given; records stay readable until the retention ends. Nothing that
+    belongs to anybody else on the same engine is touched.
     """
     settings = _settings(state_dir)
     if not yes:
-        click.confirm(f"Remove every runtime of the instance in {settings.state_dir}?", abort=True)
+        what = "every runtime and every workspace" if workspaces else "every runtime"
+        click.confirm(f"Remove {what} of the instance in {settings.state_dir}?", abort=True)
     from runtime_server import upkeep
 
     try:
         removed = upkeep.purge(settings)
+        more = upkeep.purge_workspaces(settings) if workspaces else 0
+        kept = upkeep.workspaces(settings)
     except Problem as problem:
         raise click.ClickException(problem.detail) from None
-    click.echo(f"Removed {removed} runtime{'' if removed == 1 else 's'}.")
+    removals = [_count(removed, "runtime"), *([_count(more, "workspace")] if workspaces else [])]
+    click.echo(f"Removed {' and '.join(removals)}.")
+    if kept:
+        click.echo(f"{_count(kept, 'workspace')} kept; `runtime-server purge --workspaces` removes workspaces too.")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

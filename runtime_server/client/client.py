@@ -8,21 +8,22 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import pydantic_core
 import requests
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from runtime_server.client.endpoint import find_endpoint
 from runtime_server.client.listing import RuntimeListing
+from runtime_server.client.replies import parse as _parse
 from runtime_server.client.retry import RetryPolicy
 from runtime_server.client.transport import Call, Reply, Timeout, Transport
+from runtime_server.client.workspaces import WorkspaceCalls
 from runtime_server.errors import (
     CATALOGUE,
     DeadlineExceeded,
-    IncompatibleServer,
     InvalidState,
     Problem,
     RuntimeClientError,
@@ -44,8 +45,6 @@ from runtime_server.models import (
     Version,
 )
 
-M = TypeVar("M", bound=BaseModel)
-
 WAIT_SLICE = 25.0
 """Seconds that one request of ``wait_until`` waits: below the idle limits of common proxies."""
 
@@ -59,7 +58,7 @@ _OUT_OF_REACH = {
 """What a runtime in that state never comes to."""
 
 
-class RuntimeServerClient:
+class RuntimeServerClient(WorkspaceCalls):
     """A Runtime Server, as Python calls. Safe for threads; a context manager that closes its connections.
 
     Args:
@@ -369,19 +368,6 @@ class RuntimeServerClient:
         except RuntimeClientError as failure:
             if found is not None or _is_ambiguous(failure):
                 error.add_note(f"{found or 'a runtime'} may be left running: {failure}")
-
-
-def _parse(model: type[M], reply: Reply) -> M:
-    try:
-        return model.model_validate_json(reply.body)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}"
-            for each in error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        )
-        failure = IncompatibleServer(f"HTTP {reply.status} isn't a {model.__name__} of this API: {wrong}")
-        failure.request_id, failure.attempts = reply.request_id, reply.attempts
-        raise failure from None
 
 
 def _body(model: type[BaseModel], request: object, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,10 @@ class LogSizeRefused(Exception):
     """The engine's log driver (journald, syslog and the like) knows nothing of sizes."""
 
 
+class ReadOnlyRoot(Exception):
+    """Nothing can be unpacked into a container whose root is read-only, but into its volumes."""
+
+
 class VersionMismatch(Exception):
     """The engine doesn't speak the API version that was agreed with it: it has been replaced since."""
 
@@ -230,7 +234,7 @@ TABLE = (
         _SPEC,
         (500,),
         r"invalid mount|invalid mode|invalid tmpfs|mount path must be absolute"
-        r"|invalid volume specification|invalid container path",
+        r"|invalid volume specification|invalid container path|source .* is not directory|cannot be mounted because",
         SpecRejected,
         "The engine does not accept a mount of this specification.",
     ),
@@ -268,6 +272,7 @@ TABLE = (
         "The container isn't running.",
     ),
     Row("stop while paused", ("stop",), (500,), r"running or paused", StillPaused),
+    Row("read-only root", ("folder",), (400, 403, 500), r"rootfs is marked read-only", ReadOnlyRoot),
     Row("removal in progress", ("remove",), (409,), r"removal .*in progress|being removed", BeingRemoved),
 )
 

@@ -5,7 +5,7 @@ Errors are the catalogue's (``runtime_server.errors``), and the two below that c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -19,6 +19,10 @@ class ContainerMissing(Exception):
 
 class NameTaken(Exception):
     """A container of that name exists already: an earlier attempt of the same start."""
+
+
+class VolumeInUse(Exception):
+    """A container, running or not, mounts the volume."""
 
 
 class ContainerState(StrEnum):
@@ -134,6 +138,14 @@ class Network:
     ours: bool = True
     foreign: bool = False
     is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A named volume that carries this instance's label."""
+
+    name: str
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +310,34 @@ class Engine(Protocol):
 
     def remove_network(self, name: str) -> bool:
         """Remove the network if this instance made it. False where there is none of ours."""
+
+    def ensure_volume(self, name: str, labels: Mapping[str, str]) -> Volume:
+        """The named volume, made with these labels where it is missing.
+
+        Raises ``EngineFailed`` where a volume that isn't this instance's has the name.
+        """
+
+    def find_volume(self, name: str) -> Volume | None:
+        """The volume, if it is there and carries this instance's label."""
+
+    def list_volumes(self, label: str) -> Sequence[Volume]:
+        """All volumes with this instance's label that also carry ``label``, whatever its value."""
+
+    def volume_sizes(self) -> Mapping[str, int]:
+        """Bytes by a volume's name, where the engine can tell. It reads the volumes for that, which may take long."""
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove the volume with all that is in it. False where there is none of ours. Raises ``VolumeInUse``."""
+
+    def give_folder(self, container: str, path: str) -> None:
+        """Let a created container's folder belong to the user that the container runs as; its mode stays.
+
+        Nothing is changed where that user is root or isn't known in the image, and nothing below the folder.
+
+        Args:
+            container: it hasn't been started yet.
+            path: absolute; a volume may be mounted there.
+        """
 
     def close(self) -> None:
         """Give back connections."""

@@ -28,6 +28,7 @@ from runtime_server.engine.base import (
 )
 from runtime_server.engine.docker_client import PING_TIMEOUT, LazyClient, check, post_empty, url
 from runtime_server.engine.docker_events import DockerEvents, messages
+from runtime_server.engine.docker_volumes import DockerVolumes
 from runtime_server.errors import EngineFailed, EngineTimeout, EngineUnreachable, ImageNotFound, InvalidState
 from runtime_server.models import EngineVersion
 
@@ -41,7 +42,7 @@ SETTLE = 0.1
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 
 
-class DockerEngine:
+class DockerEngine(DockerVolumes):
     """Containers of one instance on a Docker or Podman engine.
 
     The engine is looked for at the first call, and again as long as none answers; every process makes its own
@@ -55,6 +56,7 @@ class DockerEngine:
     """
 
     def __init__(self, instance: str, *, address: str = "", timeout: float = 60.0, pool_size: int = 16) -> None:
+        super().__init__()
         self.instance = instance
         self._timeout = timeout
         self._lazy = LazyClient(address, timeout, pool_size)

@@ -18,8 +18,10 @@ SPEC = RESERVED_PREFIX + "spec"
 AUTO_REMOVE = RESERVED_PREFIX + "auto-remove"
 VOLUME = RESERVED_PREFIX + "volume"
 """On a named volume: the name that its owner gave it."""
+WORKSPACE = RESERVED_PREFIX + "workspace"
+"""On a workspace's volume: where the start that made it mounted it."""
 ATTEMPT = RESERVED_PREFIX + "attempt"
-"""The operation that made the container: a start tells its own from what an attempt that failed left over."""
+"""The operation that made the container or the workspace: a start tells its own from what was there before it."""
 
 SESSION_KEY_VARIABLES = ("OH_SESSION_API_KEYS_0", "SESSION_API_KEY")
 """The session key's names in a container's environment (OpenHands' agent server reads either)."""

@@ -29,6 +29,8 @@ from runtime_server.engine.base import (
 from runtime_server.engine.memory_containers import Container
 from runtime_server.engine.memory_events import MemoryEventStream
 from runtime_server.engine.memory_images import BUSYBOX, RUNS_ON, Image, Program
+from runtime_server.engine.memory_volumes import METHODS as VOLUME_METHODS
+from runtime_server.engine.memory_volumes import MemoryVolumes
 from runtime_server.engine.memory_world import World
 from runtime_server.errors import EngineUnreachable
 from runtime_server.models import EngineVersion
@@ -36,6 +38,7 @@ from runtime_server.models import EngineVersion
 METHODS = (
     "ping", "version", "image_present", "pull", "create", "start", "inspect", "pause", "resume", "stop", "remove",
     "list", "logs", "http_status", "command_status", "events", "ensure_network", "find_network", "remove_network",
+    *VOLUME_METHODS,
 )  # fmt: skip
 """The engine's calls: what hooks can be set on, and what is counted."""
 
@@ -48,7 +51,7 @@ class _Hook:
     times: int | None
 
 
-class MemoryEngine:
+class MemoryEngine(MemoryVolumes):
     """An engine in memory.
 
     Args:
@@ -74,6 +77,7 @@ class MemoryEngine:
     ) -> None:
         self.instance = instance
         self.calls: Counter[str] = Counter()
+        self.given = []
         self._world = World(clock, cpus, runtime_classes)
         self._hooks: list[_Hook] = []
         for name in images:

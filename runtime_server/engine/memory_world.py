@@ -16,6 +16,8 @@ from runtime_server.engine.base import (
     EngineEvent,
     NameTaken,
     RuntimeSpec,
+    Volume,
+    VolumeInUse,
 )
 from runtime_server.engine.memory_containers import Container, Ports
 from runtime_server.engine.memory_events import EventLog
@@ -52,6 +54,7 @@ class World:
         self.networks = {"bridge", "none", "host"}
         self.log = EventLog(self.lock)
         self.containers: dict[str, Container] = {}
+        self.volumes: dict[str, Volume] = {}
         self.away = False
         self._cpus = cpus
         self._runtime_classes = runtime_classes
@@ -70,6 +73,9 @@ class World:
         self._check(spec)
         if any(each.spec.runtime_id == spec.runtime_id for each in self.containers.values()):
             raise NameTaken(spec.runtime_id)
+        for mount in spec.mounts:
+            if mount.is_volume:
+                self.volumes.setdefault(mount.source, Volume(mount.source, mount.labels))
         container = Container(secrets.token_hex(32), spec, image, self.clock())
         self.containers[container.container_id] = container
         self._emit(container, "create")
@@ -150,6 +156,12 @@ class World:
             self._die(container, KILLED)
         del self.containers[container.container_id]
         self._emit(container, "destroy")
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a named volume that no container mounts."""
+        if any(mount.source == name for each in self.containers.values() for mount in each.spec.mounts):
+            raise VolumeInUse(name)
+        del self.volumes[name]
 
     def _die(self, container: Container, code: int, *, oom: bool = False) -> None:
         container.state = ContainerState.EXITED

@@ -42,8 +42,19 @@ from runtime_server.models.runtime import (
 )
 from runtime_server.models.server import EngineVersion, FieldError, Health, ProblemBody, Readiness, Version
 from runtime_server.models.start import PortBinding, RegistryAuth, RestartPolicy, StartRequest, VolumeMount
+from runtime_server.models.workspaces import (
+    DEFAULT_WORKSPACE,
+    RuntimeWorkspace,
+    Workspace,
+    WorkspaceDeleted,
+    WorkspacePage,
+    WorkspacePath,
+    WorkspaceRequest,
+    workspace_path,
+)
 
 __all__ = [
+    "DEFAULT_WORKSPACE",
     "MIN_MEMORY",
     "RESERVED_PREFIX",
     "AbsolutePath",
@@ -87,6 +98,7 @@ __all__ = [
     "RuntimePage",
     "RuntimeRequest",
     "RuntimeStatus",
+    "RuntimeWorkspace",
     "Seconds",
     "StartRequest",
     "StartResponse",
@@ -94,6 +106,12 @@ __all__ = [
     "Version",
     "VolumeMount",
     "Word",
+    "Workspace",
+    "WorkspaceDeleted",
+    "WorkspacePage",
+    "WorkspacePath",
+    "WorkspaceRequest",
     "parse_size",
     "utc",
+    "workspace_path",
 ]

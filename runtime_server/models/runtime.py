@@ -10,6 +10,7 @@ from runtime_server.models.base import (
     Answer,
     RuntimeStatus,
 )
+from runtime_server.models.workspaces import RuntimeWorkspace
 
 
 class HostPort(Answer):
@@ -84,6 +85,7 @@ class Runtime(Answer):
         description="The variables asked for: names, with null as values unless the owner asks for those "
         "(`GET /runtimes/{id}?environment=values`). Null where it isn't known any more.",
     )
+    workspace: RuntimeWorkspace | None = Field(None, description="The workspace that it has.")
     session_api_key: str | None = Field(
         None, repr=False, description="Key of the service inside; for its owner only."
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     Field,
+    StrictBool,
     StringConstraints,
     field_validator,
     model_validator,
@@ -30,6 +31,7 @@ from runtime_server.models.base import (
     parse_size,
 )
 from runtime_server.models.readiness import ReadyCheck
+from runtime_server.models.workspaces import WorkspacePath, WorkspaceRequest
 
 
 class PortBinding(Request):
@@ -108,6 +110,12 @@ class StartRequest(Request):
     )
     ports: list[PortBinding] = Field(default_factory=list, max_length=128, description="Ports to publish.")
     volumes: list[VolumeMount] = Field(default_factory=list, max_length=128, description="Folders and volumes.")
+    workspace: StrictBool | WorkspacePath | WorkspaceRequest | None = Field(
+        None,
+        description="Where to mount the session's workspace, a volume that is kept when the runtime is gone; without "
+        "a session, the alias's. True: where the server has it; false: none; null: as the server has it.",
+        examples=["/workspace"],
+    )
     detach: bool = Field(True, description="Only true: runtimes always run detached.")
     auto_remove: bool = Field(False, description="Remove the container when it ends; the exit record stays.")
     labels: dict[Name, PlainText] = Field(default_factory=dict, max_length=256, description="The caller's labels.")

@@ -51,6 +51,7 @@ RUNTIME: Final[dict[str, Any]] = {
     "ports": {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]},
     "labels": {"team": "agents"},
     "environment": {"GREETING": None},
+    "workspace": None,
     "session_api_key": None,
     "url": "http://127.0.0.1:32768",
     "work_hosts": {},

@@ -16,13 +16,14 @@ import structlog
 
 from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerMissing, ContainerState, Engine, Listed
-from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
+from runtime_server.errors import EngineFailed, EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import pulls, rebuilding, starts, stops
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
+from runtime_server.runtimes.workspaces import Workspaces
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.store import Store
 from runtime_server.store.usage import RESUME
@@ -45,6 +46,7 @@ class Chores:
         locks: the folder of runtimes' locks.
         renewals: ends that labels don't know.
         retention: seconds that an ended runtime stays, where it has no time of its own.
+        workspaces: unused ones have a retention too.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Chores:
         locks: Path,
         renewals: Renewals,
         retention: float,
+        workspaces: Workspaces,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -67,6 +70,7 @@ class Chores:
         self._locks = locks
         self._renewals = renewals
         self._retention = retention
+        self._workspaces = workspaces
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="chore")
         # Stops take their grace: what the engine tells must not queue behind them.
         self._quick_pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="look")
@@ -164,6 +168,19 @@ class Chores:
             if automatic or (record.stopped_at or record.created_at) + kept < now:
                 self.submit(record.runtime_id, lambda record=record: self.remove_now(record))  # type: ignore[misc]
         self._store.operations.expire(now)
+        for volume in self._workspaces.expired(now):
+            self.submit(volume, lambda volume=volume: self._workspaces.expire(volume))  # type: ignore[misc]
+
+    def compare_workspaces(self) -> None:
+        """See that the records of workspaces are those of the volumes that there are.
+
+        Raises:
+            EngineUnreachable, EngineTimeout: the engine doesn't answer.
+        """
+        try:
+            self._workspaces.compare()
+        except (EngineFailed, StorageUnavailable) as problem:  # neither a gap in what the engine tells of runtimes
+            log.warning("workspaces can't be compared", code=problem.code, detail=problem.detail)
 
     def remove_now(self, record: Record) -> None:
         """Remove an ended runtime's container; its record keeps how it ended, and its last lines."""

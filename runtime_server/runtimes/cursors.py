@@ -12,7 +12,12 @@ from runtime_server.store.records import Record
 
 def encode(last: Record) -> str:
     """The cursor of the page after ``last``."""
-    return base64.urlsafe_b64encode(json.dumps([last.created_at, last.runtime_id]).encode()).decode()
+    return encode_place(last.created_at, last.runtime_id)
+
+
+def encode_place(created_at: float, name: str) -> str:
+    """The cursor of the page after what has this name and time of creation."""
+    return base64.urlsafe_b64encode(json.dumps([created_at, name]).encode()).decode()
 
 
 def decode(cursor: str) -> tuple[float, str]:

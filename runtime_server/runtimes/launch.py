@@ -33,7 +33,17 @@ from runtime_server.errors import (
 from runtime_server.models import ReadyCheck, RuntimeStatus, StartRequest
 from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
-from runtime_server.runtimes import host_ports, pods, policy_mounts, ready, rebuilding, sessions, stops, views
+from runtime_server.runtimes import (
+    host_ports,
+    pods,
+    policy_mounts,
+    policy_workspaces,
+    ready,
+    rebuilding,
+    sessions,
+    stops,
+    views,
+)
 from runtime_server.runtimes.fetch import ImageFetch
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.queue import StartQueue, Waiting
@@ -101,6 +111,10 @@ class Launch:
         environment = dict.fromkeys(tags.SESSION_KEY_VARIABLES, key) if key else {}
         labels = self._labels(record, attempt)
         return self._policy.spec(sessions.completed(request), record.runtime_id, labels, environment)
+
+    def completed(self, request: StartRequest) -> StartRequest:
+        """As ``Policy.completed``."""
+        return self._policy.completed(request)
 
     def announce(self, record: Record, spec: RuntimeSpec) -> host_ports.Bindings:
         """Where a session's main service will answer; its port is held by this process until it is started."""
@@ -198,6 +212,7 @@ class Launch:
 
     def _start(self, container_id: str, request: StartRequest, spec: RuntimeSpec) -> str:
         """Start it; the id of what has been started."""
+        policy_workspaces.give(self._engine, spec, container_id)
         # Engines take a port when a container starts, not when it is created.
         self._reservations.release(spec.runtime_id)
         try:
@@ -216,6 +231,7 @@ class Launch:
             # Somebody was faster at the port that callers were told of: then another, which they are told next.
             self._engine.remove(container_id)
             container_id, _, _ = self._made(picked)
+            policy_workspaces.give(self._engine, picked, container_id)
             self._engine.start(container_id)
         return container_id
 
@@ -236,6 +252,7 @@ class Launch:
         return self._made(self._pull(record, operation, request, login, spec))
 
     def _made(self, spec: RuntimeSpec) -> tuple[str, Snapshot | None, RuntimeSpec]:
+        policy_workspaces.ensure(self._engine, spec)
         for _ in range(CREATE_TRIES):
             try:
                 return self._engine.create(spec), None, spec
@@ -312,7 +329,7 @@ class Launch:
             if now is not None and now.status is RuntimeStatus.STARTING:
                 return
             if self._store.operations.held(operation.id, operation.holder):
-                self._remove(record)
+                self._remove(record, operation)
                 self._store.operations.drop(operation.id, operation.holder)
 
     def _fail(self, record: Record, operation: Operation, problem: Problem) -> None:
@@ -320,7 +337,7 @@ class Launch:
         with suppress(StorageUnavailable):
             if not self._store.operations.held(operation.id, operation.holder):
                 return  # taken over: the container is another's to start
-        self._remove(record)
+        self._remove(record, operation)
         now = time.time()
         session = sessions.is_session(record.session_id, record.name)
         with suppress(StorageUnavailable):
@@ -339,8 +356,13 @@ class Launch:
             if failed is None:
                 self._store.operations.drop(operation.id, operation.holder)
 
-    def _remove(self, record: Record) -> None:
+    def _remove(self, record: Record, operation: Operation) -> None:
         # Provisional: an engine that is away may still have it; the reconciler's sweep looks again. By the
         # container's id: a removal that is carried out late must not meet a retry's, which has the same name.
+        ran = False
         with suppress(ContainerMissing, Problem):
-            self._engine.remove(self._engine.inspect(record.runtime_id).container_id)
+            found = self._engine.inspect(record.runtime_id)
+            ran = found.started_at is not None
+            self._engine.remove(found.container_id)
+        if not ran:  # otherwise there may be something in it, of hours if a crash lies between
+            policy_workspaces.discard(self._engine, record.workspace, operation.id)

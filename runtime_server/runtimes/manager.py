@@ -108,7 +108,7 @@ class RuntimeManager(RuntimeReads):
             Problem: any of the catalogue's that a start can end with.
         """
         self._refuse_while_rebuilding()
-        request = request.model_copy(update={"wait": min(request.wait, self._max_wait)})
+        request = self._starts.completed(request.model_copy(update={"wait": min(request.wait, self._max_wait)}))
         for _ in range(10):
             if request.session_id and (live := self._store.by_session(caller.owner, request.session_id)):
                 joined = self._join(caller, live, request, created=self._starts.began(caller, key, live))

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from runtime_server.engine.base import DeviceMapping, Mount, Publish, RuntimeSpec
 from runtime_server.errors import LimitOutOfRange, ValidationFailed
 from runtime_server.models import MIN_MEMORY, PortBinding, StartRequest, VolumeMount, parse_size
-from runtime_server.runtimes import policy_images, policy_mounts
+from runtime_server.runtimes import policy_images, policy_mounts, policy_workspaces
 from runtime_server.runtimes.policy_rules import refusal
 from runtime_server.settings import Settings
 
@@ -73,7 +73,10 @@ class Policy:
             entrypoint=words(request.entrypoint, "entrypoint"),
             environment={**request.environment, **environment},
             ports=tuple(self._publish(port) for port in request.ports),
-            mounts=tuple(self._mount(request, volume, labels) for volume in request.volumes),
+            mounts=(
+                *(self._mount(request, volume, labels) for volume in request.volumes),
+                *policy_workspaces.mounts(request, labels),
+            ),
             restart_policy=self._restart_policy(request),
             network=self._network(request.network),
             working_dir=request.working_dir,
@@ -100,6 +103,14 @@ class Policy:
             log_max_size=self._log_size,
             log_max_files=settings.log_max_files,
         )
+
+    def completed(self, request: StartRequest) -> StartRequest:
+        """The request with what the server decides where a start says nothing, and what records keep of it.
+
+        Raises:
+            ValidationFailed: a workspace that nothing names, or whose path is taken.
+        """
+        return policy_workspaces.completed(request, self._settings.workspace)
 
     def limits(self, request: StartRequest) -> tuple[float | None, int | None, int | None]:
         """CPUs, bytes of memory and processes that a start gets; None: no limit.

@@ -9,7 +9,7 @@ from typing import Any
 from runtime_server.engine import labels as tags
 from runtime_server.engine.base import Snapshot
 from runtime_server.models import RESERVED_PREFIX
-from runtime_server.runtimes import views
+from runtime_server.runtimes import policy_workspaces, views
 from runtime_server.runtimes.sessions import is_session
 from runtime_server.store.records import Record
 
@@ -49,6 +49,7 @@ def adopted(snapshot: Snapshot, at: float) -> Record:
         session_api_key=key if is_session(labels.get(tags.SESSION_ID), labels.get(tags.NAME)) else None,
         cpus=snapshot.cpus,
         memory=snapshot.memory,
+        workspace=policy_workspaces.volume_name(labels.get(tags.INSTANCE, ""), labels.get(tags.OWNER, ""), spec),
         **views.facts(snapshot, at),
     )
 

@@ -258,6 +258,7 @@ class Reconciler:
         for runtime_id, record in records.items():
             if runtime_id not in listed and record.status in SETTLED and record.container_id is not None:
                 self._look(record, None)
+        self._chores.compare_workspaces()
         if self._network is not None:
             self._network.keep()
 

@@ -23,7 +23,7 @@ from runtime_server.errors import (
     TooManyWaiting,
 )
 from runtime_server.models import RuntimeStatus, StartRequest
-from runtime_server.runtimes import ids, sessions, views
+from runtime_server.runtimes import ids, policy_workspaces, sessions, views
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.fetch import HAD_LOGIN
 from runtime_server.runtimes.holders import Holder
@@ -104,6 +104,14 @@ class Starts:
             self._begin_with_room(waiting, spec, request.wait)
         return self.await_start(runtime_id, max(0.0, end - time.monotonic()))
 
+    def completed(self, request: StartRequest) -> StartRequest:
+        """The request with what the server decides where it says nothing.
+
+        Raises:
+            ValidationFailed: it can't be completed.
+        """
+        return self._launch.completed(request)
+
     def _begin_with_room(self, waiting: Waiting, spec: RuntimeSpec, wait: float) -> None:
         """As ``_begin``, waiting for a while for what a quota forbids: most clients of sessions give up at a 429."""
         refusal: QuotaExceeded | None = None
@@ -126,6 +134,7 @@ class Starts:
     def _new(self, caller: Caller, request: StartRequest, runtime_id: str) -> tuple[Record, Operation]:
         now = time.time()
         session = sessions.is_session(request.session_id, request.name)
+        spec = described(request)
         record = Record(
             runtime_id=runtime_id,
             owner=caller.owner,
@@ -135,7 +144,8 @@ class Starts:
             seen_at=now,
             name=request.name,
             session_id=request.session_id,
-            spec=described(request),
+            spec=spec,
+            workspace=policy_workspaces.volume_name(self._instance, caller.owner, spec),
             labels=request.labels,
             session_api_key=secrets.token_urlsafe(32) if session else None,
             expires_at=None if request.ttl is None else now + request.ttl,

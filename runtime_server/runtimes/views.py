@@ -9,9 +9,20 @@ from typing import Any
 
 from runtime_server.engine.base import ContainerState, Snapshot
 from runtime_server.errors import Problem, StorageUnavailable
-from runtime_server.models import ActionResponse, Exit, Failure, HostPort, Runtime, RuntimeStatus, StartResponse, utc
+from runtime_server.models import (
+    ActionResponse,
+    Exit,
+    Failure,
+    HostPort,
+    Runtime,
+    RuntimeStatus,
+    RuntimeWorkspace,
+    StartResponse,
+    utc,
+)
 from runtime_server.runtimes import pods
 from runtime_server.runtimes.caller import Caller
+from runtime_server.runtimes.policy_workspaces import workspace_id
 from runtime_server.runtimes.states import seen
 from runtime_server.runtimes.urls import Urls
 from runtime_server.store.records import Happening, Record
@@ -95,6 +106,7 @@ class Views:
             "ports": {port: [HostPort(**each) for each in hosts] for port, hosts in record.ports.items()},
             "labels": record.labels,
             "environment": environment(record),
+            "workspace": workspace(record),
             "session_api_key": record.session_api_key,
             "url": self._urls.main(record),
             "work_hosts": self._urls.others(record),
@@ -108,6 +120,13 @@ class Views:
             "restart_reasons": record.restart_reasons,
             "logs": record.logs,
         }
+
+
+def workspace(record: Record) -> RuntimeWorkspace | None:
+    """The workspace that the runtime has."""
+    if record.workspace is None:
+        return None
+    return RuntimeWorkspace(workspace_id=workspace_id(record.workspace), path=record.spec.get("workspace", ""))
 
 
 def environment(record: Record, *, values: bool = False) -> dict[str, str | None] | None:

@@ -30,7 +30,8 @@ class Record:
     """A runtime's row.
 
     ``seen_at`` is when the engine was last known to be as the row says; ``cpus`` and ``memory`` (bytes) are the
-    limits that it runs with, None where it has none; ``note`` is what it got otherwise than it asked for.
+    limits that it runs with, None where it has none; ``note`` is what it got otherwise than it asked for;
+    ``workspace`` is its volume's name on the engine.
     """
 
     runtime_id: str
@@ -61,6 +62,7 @@ class Record:
     logs: str | None = None
     cpus: float | None = None
     memory: int | None = None
+    workspace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

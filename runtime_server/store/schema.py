@@ -52,12 +52,14 @@ runtimes = sa.Table(
     sa.Column("memory", sa.Integer),
     sa.Column("restart_reasons", sa.JSON, nullable=False, server_default="[]"),
     sa.Column("note", sa.Text),
+    sa.Column("workspace", sa.Text),
     sa.Index("alias", "owner", "name", unique=True, sqlite_where=sa.text(ALIAS_HELD)),
     sa.Index("session", "owner", "session_id", unique=True, sqlite_where=sa.text(SESSION_HELD)),
     sa.Index("page", "owner", "created_at", "runtime_id"),
     sa.Index("expiry", "expires_at", sqlite_where=sa.text("expires_at IS NOT NULL")),
     sa.Index("by_status", "status"),
     sa.Index("usage", "owner", "status", "cpus", "memory", sqlite_where=sa.text("status <> 'removed'")),
+    sa.Index("by_workspace", "workspace", sqlite_where=sa.text("workspace IS NOT NULL")),
 )
 
 history = sa.Table(
@@ -69,6 +71,16 @@ history = sa.Table(
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("detail", sa.Text),
 )
+
+workspaces = sa.Table(
+    "workspaces",
+    metadata,
+    sa.Column("volume", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("last_used_at", sa.Float, nullable=False),
+    sa.Index("unused", "last_used_at"),
+)
+"""What a volume's labels can't tell. Triggers write it when a runtime that has the workspace begins or ends."""
 
 operations = sa.Table(
     "operations",

@@ -25,6 +25,7 @@ from runtime_server.store.slots import DETAIL as QUEUED_DETAIL
 from runtime_server.store.slots import QUEUED, Slots
 from runtime_server.store.statements import Prepared
 from runtime_server.store.usage import Limits
+from runtime_server.store.workspaces import Workspaces
 
 LIVE = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING, RuntimeStatus.PAUSED)
 """States in which a runtime can still do something."""
@@ -68,7 +69,7 @@ _NOTE = sa.text(
 )
 _AGAIN = (
     *("status", "status_detail", "error", "exit", "stopped_at", "spec", "session_api_key", "expires_at"),
-    *("cpus", "memory", "restart_reasons", "note"),
+    *("cpus", "memory", "restart_reasons", "note", "workspace"),
 )
 """What a second attempt sets anew."""
 
@@ -87,6 +88,7 @@ class Store:
         self.database = database
         self.operations = Operations(database)
         self.slots = Slots(database, places)
+        self.workspaces = Workspaces(database)
 
     def get(self, runtime_id: str) -> Record | None:
         """The runtime with that id."""

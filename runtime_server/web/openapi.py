@@ -20,6 +20,15 @@ _HEADERS = "#/components/headers/"
 _PARAMETERS = "#/components/parameters/"
 _VALIDATION = "ValidationProblem"
 
+_PATH_PARAMETERS = {
+    "runtime_id": {"description": "The runtime's id or alias.", "example": "runtime-0123456789ab"},
+    "session_id": {"description": "The session.", "example": "conversation-7"},
+    "workspace": {
+        "description": "The workspace's id, its session's, or its alias.",
+        "example": "workspace-0123456789abcdef",
+    },
+}
+
 _DESCRIPTION = (
     "Starts, pauses, resumes and stops container runtimes. Every error is an RFC 9457 problem with a `code`, and "
     "`retryable` says whether the same call may succeed later. Every mutating call may be sent twice: with the same "
@@ -126,9 +135,8 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": "The runtime's id or alias.",
             "schema": {"type": "string", "minLength": 1},
-            "example": "runtime-0123456789ab",
+            **_PATH_PARAMETERS[name],
         }
         for name in re.findall(r"{(\w+)}", path)
     ]

@@ -28,6 +28,7 @@ from runtime_server.settings import Settings
 if TYPE_CHECKING:
     from runtime_server.runtimes.calls import Calls
     from runtime_server.runtimes.manager import RuntimeManager
+    from runtime_server.runtimes.workspaces import Workspaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class Services:
     settings: Settings
     manager: RuntimeManager
     calls: Calls
+    workspaces: Workspaces
     routes: tuple[Route, ...] = field(default=(), repr=False)
 
 

@@ -64,6 +64,28 @@ class RuntimesQuery(Query):
         return {key: value if equals else None for key, equals, value in parts}
 
 
+class WorkspacesQuery(Query):
+    """The query of ``GET /workspaces``."""
+
+    session_id: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = Field(
+        None, description="Only this session's."
+    )
+    owner: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
+        None, description="Only this owner's, where the caller is an admin; others see none but their own."
+    )
+    sizes: bool = Field(False, description="Also measure them, which reads all volumes and may take long.")
+    limit: int = Field(100, ge=1, le=1000, description="How many at most.")
+    cursor: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
+        None, description="The `next_cursor` of the page before."
+    )
+
+
+class WorkspaceQuery(Query):
+    """The query of ``GET /workspaces/{workspace}``."""
+
+    sizes: bool = Field(False, description="Also measure it, which reads all volumes and may take long.")
+
+
 class RuntimeQuery(Query):
     """The query of ``GET /runtimes/{runtime_id}``."""
 

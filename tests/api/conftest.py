@@ -13,7 +13,7 @@ from runtime_server.api import create_api
 from runtime_server.settings import PREFIX, Settings
 from runtime_server.web.auth import KeyRing
 from runtime_server.web.operation import Services
-from tests.api.fakes import FakeCalls, FakeManager
+from tests.api.fakes import FakeCalls, FakeManager, FakeWorkspaces
 
 KEY = "k-alice"
 OTHER_KEY = "k-bob"
@@ -50,7 +50,9 @@ def make_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeApi:
         settings = Settings.model_validate(values | changes)
         manager, calls = FakeManager(), FakeCalls()
         keys = KeyRing.from_settings(settings, None)
-        app = create_api(Services(settings, cast(Any, manager), cast(Any, calls)), keys)
+        app = create_api(
+            Services(settings, cast(Any, manager), cast(Any, calls), cast(Any, FakeWorkspaces(manager))), keys
+        )
         return Api(TestClient(app, headers={"X-API-Key": KEY}), manager, calls)
 
     return make

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from runtime_server.errors import IdempotencyKeyReused, RuntimeNotFound
+from runtime_server.errors import IdempotencyKeyReused, RuntimeNotFound, WorkspaceNotFound
 from runtime_server.models import (
     ActionResponse,
     Readiness,
@@ -16,11 +16,15 @@ from runtime_server.models import (
     StartRequest,
     StartResponse,
     Version,
+    Workspace,
+    WorkspaceDeleted,
+    WorkspacePage,
 )
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.calls import StoredAnswer
 
 NAME = "runtime-0123456789ab"
+WORKSPACE = "workspace-0123456789abcdef"
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -125,6 +129,34 @@ class FakeManager:
     def version(self) -> Version:
         self._note("version")
         return Version(server="0", api="1")
+
+
+class FakeWorkspaces:
+    """Knows one workspace; notes what it is asked where the manager does."""
+
+    def __init__(self, manager: FakeManager) -> None:
+        self._manager = manager
+
+    def _known(self, name: str) -> None:
+        if name != WORKSPACE:
+            raise WorkspaceNotFound("No workspace has that id, session or alias.")
+
+    def _workspace(self, caller: Caller) -> Workspace:
+        return Workspace(workspace_id=WORKSPACE, session_id="s", owner=caller.owner, volume="v", path="/workspace")
+
+    def list(self, caller: Caller, **asked: Any) -> WorkspacePage:
+        self._manager._note("list_workspaces", caller.owner, asked)
+        return WorkspacePage(workspaces=[self._workspace(caller)])
+
+    def get(self, caller: Caller, name: str, *, sizes: bool = False) -> Workspace:
+        self._manager._note("get_workspace", caller.owner, name, sizes)
+        self._known(name)
+        return self._workspace(caller)
+
+    def delete(self, caller: Caller, name: str) -> WorkspaceDeleted:
+        self._manager._note("delete_workspace", caller.owner, name)
+        self._known(name)
+        return WorkspaceDeleted(workspace_id=name, message="deleted.", changed=True)
 
 
 class FakeCalls:

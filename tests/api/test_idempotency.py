@@ -8,10 +8,10 @@ from runtime_server.api import ROUTES
 from runtime_server.errors import InvalidState, RuntimeBusy
 from runtime_server.web.idempotency import fingerprint
 from tests.api.conftest import OTHER_KEY, Api
-from tests.api.fakes import NAME
+from tests.api.fakes import NAME, WORKSPACE
 
 MUTATING = [
-    pytest.param(method, route.path.replace("{runtime_id}", NAME), operation.example, id=operation.id)
+    pytest.param(method, route.path.format(runtime_id=NAME, workspace=WORKSPACE), operation.example, id=operation.id)
     for route in ROUTES
     for method, operation in route.operations.items()
     if operation.mutating

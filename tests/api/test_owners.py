@@ -78,7 +78,8 @@ def test_anothers_runtime_is_as_one_that_never_was(
     as_owner: Clients,
 ) -> None:
     alice, bob = as_owner("alice"), as_owner("bob")
-    mine = start(alice, name=f"alices-{next(NUMBERS)}", labels={"whose": "alice"}, session_id=f"s{next(NUMBERS)}")
+    more = {"labels": {"whose": "alice"}, "workspace": "/workspace"}
+    mine = start(alice, name=f"alices-{next(NUMBERS)}", session_id=f"s{next(NUMBERS)}", **more)
     before = alice.simulate_get(f"/runtimes/{mine['runtime_id']}", query_string="environment=values").json
     headers = [{"Idempotency-Key": f"k{next(NUMBERS)}"} for _ in range(2)] if keyed else [{}, {}]
     if names_a_runtime(route, operation):
@@ -116,10 +117,28 @@ def test_anothers_runtime_is_as_one_that_never_was(
         found = bob.simulate_get("/list")
         assert {each["owner"] for each in found.json["runtimes"]} <= {"bob"}
         assert mine["runtime_id"] not in found.text
+    elif "{workspace}" in route.path:
+        kept = {"runtime_id": mine["workspace"]["workspace_id"], "name": mine["session_id"]}[kind]
+        missing = {"runtime_id": "workspace-0000000000000000", "name": "never-was"}[kind]
+        calls = server.engine.calls.copy()
+        tried, never = (
+            bob.simulate_request(method, route.path.format(workspace=name), headers=more)
+            for name, more in zip((kept, missing), headers, strict=True)
+        )
+        assert told(tried) == told(never)
+        assert tried.status_code == 404
+        assert set(server.engine.calls - calls) <= {"ping", "list", "list_volumes"}
+    elif operation.id == "listWorkspaces":
+        for query in ("", "owner=alice", f"session_id={mine['session_id']}", "sizes=true"):
+            found = bob.simulate_get("/workspaces", query_string=query)
+            assert found.status_code == 200
+            assert {each["owner"] for each in found.json["workspaces"]} <= {"bob"}
+            assert mine["session_id"] not in found.text
     else:
         pytest.fail("say here how this route is tried with another's runtime")
     after = alice.simulate_get(f"/runtimes/{mine['runtime_id']}", query_string="environment=values").json
     assert after == before
+    assert alice.simulate_get(f"/workspaces/{mine['session_id']}").json["in_use_by"] == [mine["runtime_id"]]
 
 
 def test_a_cursor_leads_nobody_into_anothers_list(as_owner: Clients) -> None:
@@ -207,7 +226,9 @@ def test_every_answer_has_safe_headers(as_owner: Clients, method: str, path: str
     for headers in ({}, {"X-API-Key": "wrong"}):
         found = (
             as_owner("alice")
-            .simulate_request(method, path.format(runtime_id="nope", session_id="nope"), headers=headers)
+            .simulate_request(
+                method, path.format(runtime_id="nope", session_id="nope", workspace="nope"), headers=headers
+            )
             .headers
         )
         got = {name: found.get(name) for name in SAFE}

@@ -12,7 +12,7 @@ from pydantic import RootModel
 from runtime_server.api import ROUTES
 from runtime_server.web.operation import Operation, Route
 from tests.api.conftest import OTHER_KEY, Api, MakeApi
-from tests.api.fakes import NAME
+from tests.api.fakes import NAME, WORKSPACE
 
 OPERATIONS = [
     pytest.param(route, method, operation, id=operation.id)
@@ -22,7 +22,7 @@ OPERATIONS = [
 
 
 def path_of(route: Route) -> str:
-    return route.path.replace("{runtime_id}", NAME).replace("{session_id}", "s")
+    return route.path.format(runtime_id=NAME, session_id="s", workspace=WORKSPACE)
 
 
 def without_key(api: Api) -> Api:

@@ -88,6 +88,8 @@ class Bench:
         for engine in self._engines:
             for listed in engine.list():
                 engine.remove(listed.container_id)
+            for volume in engine.list_volumes(labels.INSTANCE):
+                engine.remove_volume(volume.name)
             engine.close()
 
 

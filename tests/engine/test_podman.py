@@ -155,3 +155,28 @@ def test_a_start_that_fails_leaves_nothing(
     with pytest.raises(expected):
         served.start(**changes)
     assert served.containers() == []
+
+
+@pytest.mark.parametrize(
+    ("user", "read_only", "ids"),
+    [(None, False, "0 0"), ("nobody", False, "65534 65534"), ("1000:50", True, "1000 50")],
+)
+def test_a_workspace_is_kept_and_its_users(served: Served, user: str | None, read_only: bool, ids: str) -> None:
+    for count in (1, 2):
+        made = served.start(
+            "ls -nd /work && echo x >> /work/file && cat /work/file",
+            name="agent",
+            workspace="/work",
+            user=user,
+            read_only=read_only,
+        )
+        folder, *lines = served.lines(made.runtime_id, 1 + count)
+        assert lines == ["x"] * count
+        assert folder.split()[2:4] == ids.split()
+        with pytest.raises(errors.WorkspaceInUse):
+            served.client.delete_workspace("agent")
+        served.client.remove_runtime(made.runtime_id)
+    (told,) = served.client.list_workspaces(sizes=True)
+    assert told.size_bytes is None or told.size_bytes > 0
+    assert served.client.delete_workspace("agent").changed
+    assert served.client.list_workspaces() == []

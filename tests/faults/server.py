@@ -243,6 +243,11 @@ class Site:
         )
         return found
 
+    def volumes(self) -> list[str]:
+        """The names of all of this instance's volumes, sorted."""
+        found = self.docker.volumes(filters={"label": f"{labels.INSTANCE}={self.instance}"})
+        return sorted(each["Name"] for each in found["Volumes"] or ())
+
     def states(self) -> list[tuple[str, str]]:
         """Job and state of each container, sorted: a job with two containers is there twice."""
         return sorted((each["Labels"].get(JOB, "?"), each["State"]) for each in self.containers())
@@ -253,10 +258,13 @@ class Site:
             server.kill()
 
     def close(self) -> None:
-        """End all servers, then remove the containers."""
+        """End all servers, then remove the containers and volumes."""
         self.end_servers()
         if not (self.state_dir / "instance").exists():
             return
         for each in self.containers():
             with contextlib.suppress(APIError):
                 self.docker.remove_container(each["Id"], force=True, v=True)
+        for name in self.volumes():
+            with contextlib.suppress(APIError):
+                self.docker.remove_volume(name)

@@ -167,7 +167,9 @@ def test_purge_removes_what_is_ours_alone(engine: OwnEngine, own_site: Site, tmp
         other = Site(tmp_path / "other", docker, engine.address)
         with contextlib.closing(other), server.client() as client, other.start(workers=1).client() as theirs:
             theirs.start_runtime(job("theirs"))
-            ids = [client.start_runtime(job(name)).runtime_id for name in ("one", "two", "three")]
+            theirs.start_runtime(job("theirs too", session_id="s", workspace="/workspace"))
+            jobs = [job("one", session_id="s", workspace="/workspace"), job("two"), job("three")]
+            ids = [client.start_runtime(each).runtime_id for each in jobs]
             client.pause_runtime(ids[0])
             client.stop_runtime(ids[1], timeout=0)
             asked = _run(server, "purge")
@@ -175,9 +177,15 @@ def test_purge_removes_what_is_ours_alone(engine: OwnEngine, own_site: Site, tmp
             assert len(own_site.states()) == 3
             done = _run(server, "purge", "--yes")
             assert done.returncode == 0, done.stderr
-            assert "Removed 3 runtimes" in done.stdout
-            tally.operation(8)
-            tally.verify(other, theirs, {"theirs": "running"})
+            assert "Removed 3 runtimes." in done.stdout
+            assert "1 workspace kept" in done.stdout
+            assert [each.in_use_by for each in client.list_workspaces()] == [[]]
+            more = _run(server, "purge", "--workspaces", "--yes")
+            assert "Removed 0 runtimes and 1 workspace." in more.stdout
+            assert (own_site.volumes(), client.list_workspaces()) == ([], [])
+            assert len(other.volumes()) == 1
+            tally.operation(10)
+            tally.verify(other, theirs, {"theirs": "running", "theirs too": "running"})
             tally.verify(own_site, client, {"one": GONE, "two": GONE, "three": GONE})
 
 

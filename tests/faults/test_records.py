@@ -35,7 +35,8 @@ def test_a_lost_database_is_rebuilt_from_labels(site: Site, tally: Tally) -> Non
     server = site.start()
     # Patient enough for a server that starts on a busy machine.
     with server.client(retry=RetryPolicy(max_attempts=1000, deadline=DEADLINE)) as client:
-        full = client.start_runtime(job("full", name="alias", session_id="session", ttl=3600, retention=60))
+        asked = {"name": "alias", "session_id": "session", "workspace": "/workspace", "ttl": 3600, "retention": 60}
+        full = client.start_runtime(job("full", **asked))
         paused = client.start_runtime(job("paused", session_id="other", labels={"of": "mine"}))
         ended = client.start_runtime(job("ended"))
         client.pause_runtime(paused.runtime_id)
@@ -46,13 +47,15 @@ def test_a_lost_database_is_rebuilt_from_labels(site: Site, tally: Tally) -> Non
         tally.fault("database deleted")
         server.start(wait=False)
         # From the very first call on, a session that is alive must not be started a second time.
-        joined = client.start_runtime(job("full", name="alias", session_id="session", ttl=3600, retention=60))
+        joined = client.start_runtime(job("full", **asked))
         assert (joined.runtime_id, joined.created) == (full.runtime_id, False)
         assert client.get_runtime("alias").runtime_id == full.runtime_id
         tally.operation(7)
         for runtime_id, known in before.items():
             assert _lasting(client.get_runtime(runtime_id)) == _lasting(known)
         assert joined.session_api_key == full.session_api_key is not None
+        assert joined.workspace == full.workspace is not None
+        assert client.get_workspace("session").in_use_by == [full.runtime_id]
         tally.verify(site, client, {"full": "running", "paused": "paused", "ended": "exited"})
         client.resume_runtime(paused.runtime_id)
         client.remove_runtime("alias")

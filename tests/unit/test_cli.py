@@ -105,9 +105,15 @@ def upkeep(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         calls.append(("purge", settings.state_dir))
         return 2
 
+    def purge_workspaces(settings: Settings) -> int:
+        calls.append(("volumes", settings.state_dir))
+        return 1
+
     monkeypatch.setattr(module, "drain", drain)
     monkeypatch.setattr(module, "undrain", lambda settings: calls.append(("undrain", settings.state_dir)))
     monkeypatch.setattr(module, "purge", purge)
+    monkeypatch.setattr(module, "purge_workspaces", purge_workspaces)
+    monkeypatch.setattr(module, "workspaces", lambda _: 3)
     return calls
 
 
@@ -131,8 +137,19 @@ def test_upkeep(
 def test_purge_does_nothing_unless_confirmed(run: Run, upkeep: list[Any]) -> None:
     assert run("purge", input="n\n").exit_code == 1
     assert not upkeep
-    assert run("purge", input="y\n").exit_code == 0
+    done = run("purge", input="y\n")
+    assert done.exit_code == 0
     assert len(upkeep) == 1
+    assert "3 workspaces kept" in done.output
+
+
+def test_purge_removes_workspaces_only_when_told(run: Run, upkeep: list[Any], tmp_path: Path) -> None:
+    asked = run("purge", "--workspaces", input="n\n")
+    assert "every runtime and every workspace" in asked.output
+    assert not upkeep
+    done = run("purge", "--workspaces", "--yes")
+    assert "Removed 2 runtimes and 1 workspace." in done.output
+    assert upkeep == [("purge", tmp_path), ("volumes", tmp_path)]
 
 
 @pytest.mark.parametrize("command", ["drain", "purge"])

@@ -332,6 +332,7 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
         answers.StillPaused,
         {},
     ),
+    ("read-only root", "folder", 500, "container rootfs is marked read-only", answers.ReadOnlyRoot, {}),
     (
         "removal in progress",
         "remove",

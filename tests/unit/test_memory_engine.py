@@ -258,6 +258,12 @@ CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "ensure_network": lambda engine: engine.ensure_network("ours"),
     "find_network": lambda engine: engine.find_network("ours"),
     "remove_network": lambda engine: engine.remove_network("ours"),
+    "ensure_volume": lambda engine: engine.ensure_volume("ours", {labels.INSTANCE: "tests"}),
+    "find_volume": lambda engine: engine.find_volume("ours"),
+    "list_volumes": lambda engine: engine.list_volumes(labels.INSTANCE),
+    "volume_sizes": lambda engine: engine.volume_sizes(),
+    "remove_volume": lambda engine: engine.remove_volume("ours"),
+    "give_folder": lambda engine: engine.give_folder("runtime-0", "/workspace"),
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+import io
 import json
 import re
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,12 +29,27 @@ CONTAINER = {
     "Created": "2026-01-31T12:00:00Z",
     "RestartCount": 0,
     "State": {"Status": "running", "Running": True, "Pid": 1, "ExitCode": 0, "StartedAt": "2026-01-31T12:00:00Z"},
-    "Config": {"Image": "busybox:1", "Labels": {labels.INSTANCE: "me"}, "Env": [], "Tty": False},
+    "Image": "sha256:" + ID,
+    "Config": {"Image": "busybox:1", "Labels": {labels.INSTANCE: "me"}, "Env": [], "Tty": False, "User": "app"},
     "HostConfig": {},
     "Mounts": [],
     "NetworkSettings": {"Ports": {}, "Networks": {}},
 }
+VOLUME = {"Name": "workspace", "Labels": {labels.INSTANCE: "me", labels.WORKSPACE: "/workspace"}}
+FOLDER = base64.b64encode(json.dumps({"name": "workspace", "mode": 1 << 31 | 0o755}).encode()).decode()
 VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+
+
+def _tar(name: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+PASSWD = _tar("passwd", b"app:x:1000:1000::/:/bin/sh")
 
 
 class FakeEngine(BaseHTTPRequestHandler):
@@ -45,10 +63,12 @@ class FakeEngine(BaseHTTPRequestHandler):
         path = re.sub(r"^/v[0-9.]+(?=/)", "", self.path.partition("?")[0])
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.asked.add(f"{self.command} {shape(path)}")
-        status, answer = self._told(path, json.loads(body) if body else {})
+        status, answer = self._told(path, json.loads(body) if body.startswith(b"{") else {})
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        if path.endswith("/archive"):
+            self.send_header("X-Docker-Container-Path-Stat", FOLDER)
         if status != 204:
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -65,6 +85,10 @@ class FakeEngine(BaseHTTPRequestHandler):
             if self.command == "DELETE":
                 return 204, b""
             return (404, {"message": "no such network"}) if found is None else (200, found)
+        if path.startswith("/volumes") or path == "/system/df":
+            return self._told_of_volumes(path)
+        if path.endswith("/archive"):
+            return 200, PASSWD if self.command == "GET" else b""
         known: dict[str, tuple[int, Any]] = {
             "GET /_ping": (200, b"OK"),
             "GET /version": (200, VERSION),
@@ -80,6 +104,13 @@ class FakeEngine(BaseHTTPRequestHandler):
             "POST /images/create": (200, b'{"status": "Pull complete"}\n'),
         }
         return known.get(f"{self.command} {shape(path)}", (204, b""))
+
+    def _told_of_volumes(self, path: str) -> tuple[int, Any]:
+        if self.command == "DELETE":
+            return 204, b""
+        if path == "/volumes/create":
+            return 201, VOLUME
+        return 200, VOLUME if path.startswith("/volumes/") else {"Volumes": [VOLUME]}
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -127,6 +158,12 @@ CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "ensure_network": lambda engine: engine.ensure_network("runtimes"),
     "find_network": lambda engine: engine.find_network("runtimes"),
     "remove_network": lambda engine: engine.ensure_network("runtimes") and engine.remove_network("runtimes"),
+    "ensure_volume": lambda engine: engine.ensure_volume("workspace", {}),
+    "find_volume": lambda engine: engine.find_volume("workspace"),
+    "list_volumes": lambda engine: engine.list_volumes(labels.WORKSPACE),
+    "volume_sizes": lambda engine: engine.volume_sizes(),
+    "remove_volume": lambda engine: engine.remove_volume("workspace"),
+    "give_folder": lambda engine: engine.give_folder(ID, "/workspace"),
 }
 """A call of each method of the protocol."""
 
