@@ -16,7 +16,7 @@ from runtime_server.client.client import RuntimeServerClient
 from runtime_server.client.retry import RetryPolicy
 from runtime_server.engine.discovery import discover
 from runtime_server.errors import Problem, RuntimeClientError, ServerUnreachable, WorkspaceInUse
-from runtime_server.models import Workspace
+from runtime_server.models import RuntimeStatus, Workspace
 from tests.faults import proxy as faults
 from tests.faults.proxy import Plan, Proxy, Request
 from tests.faults.server import Site, eventually, job
@@ -128,10 +128,9 @@ def test_the_way_to_the_engine_fails(site: Site, proxied: Proxy, tally: Tally) -
         def start(name: str) -> bool:
             tally.operation()
             try:
-                client.start_runtime(work(name, wait=60))
+                return client.start_runtime(work(name, wait=60)).status is RuntimeStatus.RUNNING
             except Problem:
                 return False
-            return True
 
         with ThreadPoolExecutor(4) as pool:
             started = dict(zip(names, pool.map(start, names), strict=True))
