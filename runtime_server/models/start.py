@@ -101,6 +101,9 @@ class StartRequest(Request):
     )
     name: Alias | None = Field(None, description="An alias, unique per owner.")
     session_id: Name | None = Field(None, description="At most one live runtime per session and owner.")
+    runtime_id: Name | None = Field(
+        None, description="As `session_id`, for OpenHands 0.10 to 0.12; the runtime's own id is always the server's."
+    )
     command: PlainText | list[PlainText] | None = Field(
         None, description="Command, as a list or as a string that is split like a shell's words."
     )

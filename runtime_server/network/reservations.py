@@ -1,7 +1,7 @@
 """Host ports that are held for a runtime whose container can't be made yet, so that its address is known at once.
 
 A client takes the address from the answer of its start, which may come while the image is still being pulled. The
-kernel picks the port and keeps it while the socket listens; right before the container is made it is let go.
+kernel picks the port and keeps it while the socket is bound; right before the container starts it is let go.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class PortReservations:
                 return int(held.getsockname()[1])
             made = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
             try:
+                # Without SO_REUSEADDR here nobody else can bind it, with it or not. It doesn't listen: who calls too
+                # early is refused at once, and not left waiting.
                 made.bind((self._host, 0))
-                # Only a listening socket keeps others from the port, whatever their options are.
-                made.listen(1)
             except OSError:
                 made.close()
                 return None

@@ -120,6 +120,10 @@ class Launch:
         """Where a session's main service will answer; its port is held by this process until it is started."""
         return host_ports.announced(record, spec.ports, self._reservations)
 
+    def withdraw(self, record: Record) -> None:
+        """Let the port of ``announce`` go, since this process doesn't start it."""
+        self._reservations.release(record.runtime_id)
+
     def _labels(self, record: Record, attempt: str) -> dict[str, str]:
         ours: dict[str, object | None] = {
             tags.INSTANCE: self._instance,
@@ -165,10 +169,10 @@ class Launch:
         record, operation, login = waiting.record, waiting.operation, waiting.login
         self._check(record, operation)  # it may have been queued for long
         request = StartRequest.model_validate(record.spec)
-        spec = self._connected(self.spec(record, request, operation.id))
+        spec = host_ports.publishing(self._connected(self.spec(record, request, operation.id)), record.announced)
         reached("recorded", record.runtime_id)
         if request.image_pull_policy == "Always":
-            self._pull(record, operation, request, login, spec)
+            self._pull(record, operation, request, login)
         container_id, before, spec = self._create(record, operation, request, spec, login)
         reached("created", record.runtime_id)
         policy_mounts.unswapped(spec)
@@ -249,7 +253,8 @@ class Launch:
         except ImageNotFound:
             if request.image_pull_policy != "IfNotPresent":
                 raise
-        return self._made(self._pull(record, operation, request, login, spec))
+        self._pull(record, operation, request, login)
+        return self._made(spec)
 
     def _made(self, spec: RuntimeSpec) -> tuple[str, Snapshot | None, RuntimeSpec]:
         policy_workspaces.ensure(self._engine, spec)
@@ -287,23 +292,11 @@ class Launch:
             return None
         return snapshot
 
-    def _pull(
-        self,
-        record: Record,
-        operation: Operation,
-        request: StartRequest,
-        login: RegistryLogin | None,
-        spec: RuntimeSpec,
-    ) -> RuntimeSpec:
-        """Pull the image; what is to be created then, with the port that callers were told of meanwhile."""
-        ports = record.ports or self.announce(record, spec)
-        if ports and ports != record.ports:
-            self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, ports=ports)
+    def _pull(self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None) -> None:
         with self._queue.lent(operation):
             self._fetch.fetch(record, operation, request, login, lambda: self._check(record, operation))
         reached("pulled", record.runtime_id)
         self._check(record, operation)
-        return host_ports.publishing(spec, ports)
 
     def close(self) -> None:
         """Look after no runtime and hold no port any more."""

@@ -23,6 +23,7 @@ from runtime_server.models import (
     StartRequest,
     StartResponse,
 )
+from runtime_server.runtimes import sessions
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder, runtime_lock
 from runtime_server.runtimes.quotas import Quotas
@@ -108,7 +109,8 @@ class RuntimeManager(RuntimeReads):
             Problem: any of the catalogue's that a start can end with.
         """
         self._refuse_while_rebuilding()
-        request = self._starts.completed(request.model_copy(update={"wait": min(request.wait, self._max_wait)}))
+        request = sessions.named(request.model_copy(update={"wait": min(request.wait, self._max_wait)}))
+        request = self._starts.completed(request)
         for _ in range(10):
             if request.session_id and (live := self._store.by_session(caller.owner, request.session_id)):
                 joined = self._join(caller, live, request, created=self._starts.began(caller, key, live))

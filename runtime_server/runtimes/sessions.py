@@ -36,6 +36,13 @@ def completed(request: StartRequest) -> StartRequest:
     return request.model_copy(update=changes) if changes else request
 
 
+def named(request: StartRequest) -> StartRequest:
+    """The request with its session under its own name."""
+    if request.runtime_id is None:
+        return request
+    return request.model_copy(update={"session_id": request.session_id or request.runtime_id, "runtime_id": None})
+
+
 def is_session(session_id: str | None, name: str | None) -> bool:
     """Whether a runtime is an OpenHands client's: by its session, or by the name that the earliest ones send."""
     return session_id is not None or (name or "").startswith(EARLIEST)

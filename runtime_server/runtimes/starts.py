@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from runtime_server.engine.base import RegistryLogin, RuntimeSpec
+from runtime_server.engine.base import RegistryLogin
 from runtime_server.errors import (
     ImagePullFailed,
     NameConflict,
@@ -93,15 +93,20 @@ class Starts:
         record, operation = self._new(caller, request, runtime_id)
         # Refuses what policy forbids, before anything is written.
         spec = self._launch.spec(record, request, operation.id)
-        record = dataclasses.replace(record, cpus=spec.cpus, memory=spec.memory)
+        announced = self._launch.announce(record, spec)
+        record = dataclasses.replace(record, cpus=spec.cpus, memory=spec.memory, announced=announced)
         auth = request.registry_auth
         login = RegistryLogin(auth.username, auth.password) if auth else None
         waiting = Waiting(record, operation, login)
         end = time.monotonic() + request.wait
-        if not sessions.is_session(request.session_id, request.name):
-            self._begin(waiting, spec)
-        else:
-            self._begin_with_room(waiting, spec, request.wait)
+        try:
+            if sessions.is_session(request.session_id, request.name):
+                self._begin_with_room(waiting, request.wait)
+            else:
+                self._begin(waiting)
+        finally:
+            if runtime_id not in self._futures:  # not this process's to start
+                self._launch.withdraw(record)
         return self.await_start(runtime_id, max(0.0, end - time.monotonic()))
 
     def completed(self, request: StartRequest) -> StartRequest:
@@ -112,14 +117,14 @@ class Starts:
         """
         return self._launch.completed(request)
 
-    def _begin_with_room(self, waiting: Waiting, spec: RuntimeSpec, wait: float) -> None:
+    def _begin_with_room(self, waiting: Waiting, wait: float) -> None:
         """As ``_begin``, waiting for a while for what a quota forbids: most clients of sessions give up at a 429."""
         refusal: QuotaExceeded | None = None
 
         def begin() -> bool | None:
             nonlocal refusal
             try:
-                self._begin(waiting, spec)
+                self._begin(waiting)
             except QuotaExceeded as problem:
                 refusal = problem
                 return None
@@ -165,7 +170,7 @@ class Starts:
             payload={HAD_LOGIN: had_login},
         )
 
-    def _begin(self, waiting: Waiting, spec: RuntimeSpec) -> None:
+    def _begin(self, waiting: Waiting) -> None:
         """Record the start, unless it was recorded before, and have it run when its turn comes."""
         if self._draining.exists() and self._store.get(waiting.record.runtime_id) is None:
             raise ServerDraining("The server is draining: it accepts no new starts.", retry_after=5)
@@ -181,16 +186,9 @@ class Starts:
         self._futures[waiting.record.runtime_id] = waiting.done
         waiting.done.add_done_callback(lambda done: self._forget(waiting.record.runtime_id, done))
         if operation.stage == QUEUED:
-            self._announce(waiting.record, spec)
             self._queue.wait(waiting)
         else:
             self._submit(waiting)
-
-    def _announce(self, record: Record, spec: RuntimeSpec) -> None:
-        """Say where a session's service will answer: its turn may come after its caller's answer."""
-        ports = self._launch.announce(record, spec)
-        if ports:
-            self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, ports=ports)
 
     def _record(self, waiting: Waiting) -> Operation | None:
         """Write the start; None where it was recorded before and needs nothing more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from runtime_server.runtimes import sessions
 from runtime_server.settings import Settings
@@ -21,9 +21,16 @@ class Urls:
         self._host = settings.advertise_host
 
     def main(self, record: Record) -> str | None:
-        """The main service's origin, without a slash at the end; None where it isn't published, or not yet."""
+        """The main service's origin, without a slash at the end; None where it isn't published, or not yet.
+
+        A session's stays what its start was told, when it has ended too: its clients read no state of a runtime that
+        has no address.
+        """
         port = sessions.main_port(sessions.of_record(record), record.ports)
-        return None if port is None else self._published(record, port)
+        if port is None:
+            return None
+        key = f"{port}/tcp"
+        return self._origin(record.ports.get(key) or record.announced.get(key))
 
     def others(self, record: Record) -> dict[str, int]:
         """Origins of the other services that are published, each with its port inside.
@@ -35,11 +42,10 @@ class Urls:
             inside: Sequence[int] = sessions.WORK_PORTS
         else:
             inside = [int(port.partition("/")[0]) for port in record.ports if port.endswith("/tcp")]
-        found = {port: self._published(record, port) for port in inside if port != main}
+        found = {port: self._origin(record.ports.get(f"{port}/tcp")) for port in inside if port != main}
         return {url: port for port, url in found.items() if url is not None}
 
-    def _published(self, record: Record, port: int) -> str | None:
-        hosts = record.ports.get(f"{port}/tcp")
+    def _origin(self, hosts: Sequence[Mapping[str, str]] | None) -> str | None:
         if not hosts:
             return None
         host = self._host or _reachable(hosts[0]["HostIp"])

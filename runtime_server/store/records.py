@@ -31,7 +31,8 @@ class Record:
 
     ``seen_at`` is when the engine was last known to be as the row says; ``cpus`` and ``memory`` (bytes) are the
     limits that it runs with, None where it has none; ``note`` is what it got otherwise than it asked for;
-    ``workspace`` is its volume's name on the engine.
+    ``announced`` is the published port of a session's main service, as the callers of its start were told;
+    ``workspace`` is the volume of its workspace.
     """
 
     runtime_id: str
@@ -59,6 +60,7 @@ class Record:
     restart_count: int = 0
     restart_reasons: list[str] = field(default_factory=list)
     note: str | None = None
+    announced: dict[str, Any] = field(default_factory=dict)
     logs: str | None = None
     cpus: float | None = None
     memory: int | None = None

@@ -52,6 +52,7 @@ runtimes = sa.Table(
     sa.Column("memory", sa.Integer),
     sa.Column("restart_reasons", sa.JSON, nullable=False, server_default="[]"),
     sa.Column("note", sa.Text),
+    sa.Column("announced", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("workspace", sa.Text),
     sa.Index("alias", "owner", "name", unique=True, sqlite_where=sa.text(ALIAS_HELD)),
     sa.Index("session", "owner", "session_id", unique=True, sqlite_where=sa.text(SESSION_HELD)),

@@ -69,7 +69,7 @@ _NOTE = sa.text(
 )
 _AGAIN = (
     *("status", "status_detail", "error", "exit", "stopped_at", "spec", "session_api_key", "expires_at"),
-    *("cpus", "memory", "restart_reasons", "note", "workspace"),
+    *("cpus", "memory", "restart_reasons", "note", "announced", "workspace"),
 )
 """What a second attempt sets anew."""
 

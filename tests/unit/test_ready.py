@@ -112,6 +112,20 @@ def test_one_that_runs_out_of_memory(silent: World, service: Service) -> None:
     assert (found.pod_status, found.container_statuses[0].reason) == ("CrashLoopBackOff", "OOMKilled")
 
 
+def test_a_session_has_its_address_from_the_first_answer_on(silent: World, service: Service) -> None:
+    silent.engine.delay("create", 0.3)
+    first = start(service, image="agent", session_id="s", wait=0)
+    assert (first.status, first.container_id) == (S.STARTING, None)
+    assert first.url is not None
+    eventually(lambda: get(service, first.runtime_id).container_id)
+    found = get(service, first.runtime_id)
+    assert found.url == first.url
+    assert found.ports["60000/tcp"][0].HostPort == first.url.rpartition(":")[2]
+    service.manager.stop(ALICE, first.runtime_id)
+    assert get(service, first.runtime_id).url == first.url
+    assert start(service).url is None
+
+
 def test_its_output_is_shown_while_it_starts(silent: World, service: Service) -> None:
     made = start(service, image="agent", session_id="s", wait=0)
     eventually(lambda: get(service, made.runtime_id).container_id)
@@ -188,6 +202,7 @@ class TestPulls:
         assert [each.reason for each in made.events] == ["Scheduled", "ErrImagePull", "ImagePullBackOff"]
         assert made.container_statuses[0].reason == "ImagePullBackOff"
         assert world.engine.calls["pull"] == 2
+        assert made.url is not None
 
     def test_it_is_pending_in_between(self, world: World, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fetch, "PULL_AGAIN", DEADLINE)

@@ -33,6 +33,14 @@ def test_a_session_publishes_what_clients_know(who: dict[str, Any]) -> None:
     assert HttpReady(type="http").path == ["/health", "/alive"]
 
 
+def test_an_older_name_of_the_session() -> None:
+    found = sessions.named(request(runtime_id="s"))
+    assert (found.session_id, found.runtime_id) == ("s", None)
+    assert sessions.named(request(runtime_id="s", session_id="t")).session_id == "t"
+    asked = request(session_id="t")
+    assert sessions.named(asked) is asked
+
+
 def test_what_is_declared_wins() -> None:
     asked = request(session_id="s", readiness={"type": "running"})
     assert ready_check(asked) == RunningReady(type="running")
