@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import falcon
 
+from runtime_server.resources.builds import Build, BuildItem, BuildOutput, BuildProgress
 from runtime_server.resources.documents import Docs, OpenAPI
+from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
@@ -39,6 +41,12 @@ ROUTES: Final = (
     Route("/health", HealthCheck),
     Route("/workspaces", Workspaces),
     Route("/workspaces/{workspace}", WorkspaceItem),
+    Route("/build", Build),
+    Route("/build_status", BuildProgress),
+    Route("/builds/{build_id}", BuildItem),
+    Route("/builds/{build_id}/log", BuildOutput),
+    Route("/registry_prefix", RegistryPrefix),
+    Route("/image_exists", ImageExists),
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),

@@ -6,6 +6,7 @@
     │   └── ServerTimeout          connected, but no answer in time
     ├── DeadlineExceeded           the total deadline of one call ran out between attempts
     ├── IncompatibleServer         an answer that this client can't make sense of
+    ├── BuildFailed                an image build that was waited for ended without an image
     └── Problem                    an RFC 9457 answer; one class for each code in CATALOGUE
 
 The server raises the classes under ``Problem`` and the client raises the same ones again from the answer.
@@ -61,6 +62,18 @@ class DeadlineExceeded(RuntimeClientError):
 
 class IncompatibleServer(RuntimeClientError):
     """An answer that isn't this API's, or of a version that can't be read."""
+
+
+class BuildFailed(RuntimeClientError):
+    """An image build ended otherwise than with an image; its text is the build's ``error``.
+
+    Attributes:
+        build_id: which.
+        status: how it ended, such as ``FAILURE`` or ``TIMEOUT``.
+    """
+
+    build_id: str = ""
+    status: str = ""
 
 
 class Problem(RuntimeClientError):
@@ -168,6 +181,31 @@ class RuntimeNotFound(Problem):
     """No runtime of this caller has that id or alias."""
 
     code, status, title = "runtime-not-found", 404, "No such runtime"
+
+
+class BuildNotFound(Problem):
+    """No image build of this caller has that id, or its time of retention is over."""
+
+    code, status, title = "build-not-found", 404, "No such build"
+
+
+class BuildContextInvalid(_Input):
+    """The build context isn't an archive, has no Dockerfile, is too large unpacked, or leads out of itself."""
+
+    code, status, title = "build-context-invalid", 422, "The build context can't be used"
+    carries = ("member",)
+
+
+class BuilderUnavailable(Problem):
+    """The server has no ``docker`` command that can build with BuildKit."""
+
+    code, status, title = "builder-unavailable", 503, "Images can't be built on this server"
+
+
+class TooManyBuilds(Problem):
+    """As many builds of the owner are waiting as may."""
+
+    code, status, title, retryable = "too-many-builds", 429, "Too many builds are waiting", True
 
 
 class RouteNotFound(Problem):

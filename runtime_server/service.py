@@ -6,9 +6,13 @@ import threading
 from contextlib import suppress
 
 from runtime_server.api import create_api
+from runtime_server.builds.builds import Builds
+from runtime_server.builds.runs import Runs
 from runtime_server.engine.base import Engine
+from runtime_server.engine.building import Builder
 from runtime_server.engine.discovery import socket_path
 from runtime_server.engine.docker import DockerEngine
+from runtime_server.engine.docker_build import DockerBuilder
 from runtime_server.errors import StorageUnavailable
 from runtime_server.network.addresses import RuntimeAddresses
 from runtime_server.network.firewall import Firewall
@@ -37,6 +41,7 @@ from runtime_server.runtimes.waits import SlowLane
 from runtime_server.runtimes.workspaces import Workspaces
 from runtime_server.settings import Settings
 from runtime_server.state import State, locate
+from runtime_server.store.builds import BuildQueue
 from runtime_server.store.database import Database
 from runtime_server.store.store import Store
 from runtime_server.web.auth import KeyRing
@@ -50,9 +55,12 @@ class Service:
         settings: the operator's.
         state: the state directory, whose database is migrated before the first request.
         engine: another than Docker's.
+        builder: another than the ``docker`` command.
     """
 
-    def __init__(self, settings: Settings, state: State, engine: Engine | None = None) -> None:
+    def __init__(
+        self, settings: Settings, state: State, engine: Engine | None = None, builder: Builder | None = None
+    ) -> None:
         self.settings = settings
         self.state = state
         self.engine: Engine = engine or DockerEngine(
@@ -65,6 +73,9 @@ class Service:
         self.holder = Holder(state.holders)
         self.lane = SlowLane(settings.slow_lane)
         self.addresses = RuntimeAddresses(state.network)
+        self.builds = self._make_builds(
+            builder or DockerBuilder(settings.engine, self.engine.version, settings.docker_cli)
+        )
         self._build_parts()
         calls = Calls(
             self.store.operations,
@@ -75,10 +86,37 @@ class Service:
         )
         keys = KeyRing.from_settings(settings, state.key_file)
         self.rates = Rates(settings, state.rates)
-        services = Services(settings, self.manager, calls, self.workspaces)
+        services = Services(settings, self.manager, calls, self.workspaces, self.builds)
         self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses))
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
+
+    def _make_builds(self, builder: Builder) -> Builds:
+        settings, operations = self.settings, self.store.operations
+        queue = BuildQueue(
+            self.store.database, operations, places=settings.max_builds, waiting=settings.max_queued_builds
+        )
+        runs = Runs(
+            settings=settings,
+            instance=self.state.instance,
+            engine=self.engine,
+            builder=builder,
+            queue=queue,
+            operations=operations,
+            holder=self.holder,
+            folder=self.state.builds,
+        )
+        return Builds(
+            settings=settings,
+            instance=self.state.instance,
+            folder=self.state.builds,
+            engine=self.engine,
+            builder=builder,
+            queue=queue,
+            runs=runs,
+            lane=self.lane,
+            draining=self.state.draining,
+        )
 
     def _build_parts(self) -> None:
         settings, state, engine, store = self.settings, self.state, self.engine, self.store
@@ -169,6 +207,7 @@ class Service:
             rebuilding=state.rebuilding,
             sweep_interval=settings.sweep_interval,
             network=network,
+            also=self.builds.tick,
         )
 
     def _firewall(self, *, local: bool) -> Firewall | None:
@@ -193,6 +232,7 @@ class Service:
         self._closing.set()
         self.reconciler.close()
         self.starts.close()
+        self.builds.close()
         self._chores.close()
         if self._keeper is not None:
             self._keeper.join(10)
@@ -202,6 +242,6 @@ class Service:
         self.engine.close()
 
 
-def build(settings: Settings, *, engine: Engine | None = None) -> Service:
+def build(settings: Settings, *, engine: Engine | None = None, builder: Builder | None = None) -> Service:
     """A service for these settings; the database must have been prepared by ``state.prepare``."""
-    return Service(settings, locate(settings), engine)
+    return Service(settings, locate(settings), engine, builder)

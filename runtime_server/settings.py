@@ -22,6 +22,11 @@ Names = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list."""
 
 
+_COMPONENT = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*"
+_LABEL = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = rf"{_LABEL}(\.{_LABEL})*(:[0-9]{{1,5}})?"
+"""Parts of an image's name (grammar of github.com/distribution/reference)."""
+
 _FORMS = {
     "host_services": (
         r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])(/(tcp|udp))?",
@@ -181,6 +186,28 @@ class Settings(BaseSettings):
         0, ge=0, description="Starts that are worked on at once, others queue; 0: twice the cores."
     )
 
+    builds: Literal["on", "off"] = Field(
+        "on", description="Whether images may be built, once REGISTRY_PREFIX says how they are named."
+    )
+    registry_prefix: str = Field(
+        "",
+        pattern=rf"^(({_HOST}|{_COMPONENT})(/{_COMPONENT})*)?$",
+        max_length=128,
+        description="What built images' names begin with, e.g. `registry.example.com/sandboxes`; empty: no builds.",
+    )
+    registry_push: bool = Field(False, description="Whether built images are pushed to the prefix's registry.")
+    shared_builds: bool = Field(
+        False,
+        description="Whether all owners build under the prefix itself, instead of a folder of their own below it.",
+    )
+    build_network: Literal["default", "none"] = Field("default", description="Network of a build's RUN steps.")
+    build_timeout: float = Field(1800.0, gt=0, description="Seconds that a build may take.")
+    max_builds: int = Field(2, ge=1, le=64, description="Builds that are worked on at once, others queue.")
+    max_queued_builds: int = Field(8, ge=0, description="Builds of an owner that may queue.")
+    max_build_context: str = Field("256m", description="Largest build context, as it is sent before base64.")
+    max_build_unpacked: str = Field("2g", description="Largest build context, unpacked.")
+    docker_cli: str = Field("", description="The `docker` command that builds; empty: one on PATH that can.")
+
     engine: str = Field("", description="Address of the engine, e.g. unix:///run/docker.sock; empty: discovered.")
     engine_timeout: float = Field(60.0, gt=0, description="Seconds that one engine call may take.")
     idempotency_ttl: float = Field(86_400.0, gt=0, description="Seconds that answers are kept for replay.")
@@ -214,6 +241,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("registry_prefix", mode="before")
+    @classmethod
+    def _without_slash(cls, value: Any) -> Any:
+        return value.strip().rstrip("/") if isinstance(value, str) else value
 
     @field_validator("default_memory")
     @classmethod
@@ -259,7 +291,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be JSON") from None
 
-    @field_validator("log_max_size", "max_memory_per_owner")
+    @field_validator("log_max_size", "max_memory_per_owner", "max_build_context", "max_build_unpacked")
     @classmethod
     def _size(cls, value: str) -> str:
         parse_size(value)

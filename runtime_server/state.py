@@ -57,6 +57,11 @@ class State:
         return self.directory / "rates"
 
     @property
+    def builds(self) -> Path:
+        """The folder of builds' contexts and logs."""
+        return self.directory / "builds"
+
+    @property
     def leader(self) -> Path:
         """The file whose lock makes a process the reconciler."""
         return self.directory / "reconciler.lock"
@@ -96,7 +101,7 @@ def locate(settings: Settings) -> State:
     directory = settings.state_dir.expanduser().absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(directory / "prepare.lock"):
-        for folder in ("holders", "locks", "rates", "renewals"):
+        for folder in ("builds", "holders", "locks", "rates", "renewals"):
             (directory / folder).mkdir(mode=0o700, exist_ok=True)
         instance = _once(directory / "instance", lambda: secrets.token_hex(8))
         key_file = None

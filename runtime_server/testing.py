@@ -261,6 +261,7 @@ def in_memory_server(**settings: Any) -> Iterator[InMemoryServer]:
             runtime = client.start_runtime(image="busybox")
     """
     from runtime_server.engine.memory import MemoryEngine
+    from runtime_server.engine.memory_build import MemoryBuilder
     from runtime_server.service import build
     from runtime_server.settings import Settings
     from runtime_server.state import prepare
@@ -276,7 +277,7 @@ def in_memory_server(**settings: Any) -> Iterator[InMemoryServer]:
         defaults: dict[str, Any] = {"state_dir": Path(directory), "api_keys": keys, "log_level": "error"}
         chosen = IsolatedSettings(**(defaults | settings))
         engine = MemoryEngine(prepare(chosen).instance)
-        service = build(chosen, engine=engine)
+        service = build(chosen, engine=engine, builder=MemoryBuilder(engine))
         server = InMemoryServer(service.app, engine, chosen, keys.split(",", maxsplit=1)[0].partition(":")[2])
         try:
             service.start_background()

@@ -14,6 +14,7 @@ from runtime_server.paths import NotPrivate
 from runtime_server.settings import Settings
 
 if TYPE_CHECKING:
+    from runtime_server.models import EngineVersion
     from runtime_server.state import State
 
 
@@ -169,4 +170,20 @@ def check_config(settings: Settings) -> bool:
     finally:
         engine.close()
     click.echo(f"Engine: {version.name} {version.version}, API {version.api_version}.")
+    return _check_builder(settings, version)
+
+
+def _check_builder(settings: Settings, version: EngineVersion) -> bool:
+    """Where images are to be built: whether they can."""
+    from runtime_server.engine.docker_build import DockerBuilder
+    from runtime_server.errors import BuilderUnavailable
+
+    if settings.builds == "off" or not settings.registry_prefix:
+        return True
+    try:
+        DockerBuilder(settings.engine, lambda: version, settings.docker_cli).check()
+    except BuilderUnavailable as problem:
+        click.echo(f"Builds: {problem.detail}", err=True)
+        return False
+    click.echo(f"Builds: possible, below {settings.registry_prefix}.")
     return True

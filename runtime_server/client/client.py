@@ -15,6 +15,7 @@ import pydantic_core
 import requests
 from pydantic import BaseModel
 
+from runtime_server.client.builds import BuildCalls
 from runtime_server.client.endpoint import find_endpoint
 from runtime_server.client.listing import RuntimeListing
 from runtime_server.client.replies import parse as _parse
@@ -58,7 +59,7 @@ _OUT_OF_REACH = {
 """What a runtime in that state never comes to."""
 
 
-class RuntimeServerClient(WorkspaceCalls):
+class RuntimeServerClient(BuildCalls, WorkspaceCalls):
     """A Runtime Server, as Python calls. Safe for threads; a context manager that closes its connections.
 
     Args:

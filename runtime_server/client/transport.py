@@ -49,6 +49,7 @@ class Call:
         patience: seconds that the server may rightly take; added to the read timeout and the deadline.
         deadline: seconds for all attempts instead of the policy's.
         accept: statuses beyond 2xx that are answers, not errors.
+        content_type: of the body.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Call:
     patience: float = 0.0
     deadline: float | None = None
     accept: frozenset[int] = frozenset()
+    content_type: str = "application/json"
 
     @property
     def repeatable(self) -> bool:
@@ -151,7 +153,7 @@ class Transport:
         if call.key is not None:
             headers["Idempotency-Key"] = call.key
         if call.body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = call.content_type
         if call.body is not None or call.method not in ("GET", "HEAD"):
             headers["Content-Length"] = str(len(call.body or b""))
         request.headers = headers  # type: ignore[assignment] # bytes are as good

@@ -121,6 +121,19 @@ class RuntimeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an engine knows of an image that it has.
+
+    Attributes:
+        size: bytes of its layers, unpacked.
+        created_at: Unix seconds when it was built, or named on this engine; None where that isn't known.
+    """
+
+    size: int
+    created_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """A network of the engine's.
 
@@ -234,6 +247,9 @@ class Engine(Protocol):
 
     def image_present(self, image: str) -> bool:
         """Whether the image is on the engine. Raises ``ImageReferenceInvalid``."""
+
+    def image_facts(self, image: str) -> ImageFacts | None:
+        """What is known of the image; None where it isn't on the engine. Raises ``ImageReferenceInvalid``."""
 
     def pull(
         self,

@@ -20,6 +20,7 @@ from runtime_server.engine.answers import mapped
 from runtime_server.engine.base import (
     ContainerMissing,
     ContainerState,
+    ImageFacts,
     Listed,
     Network,
     RegistryLogin,
@@ -88,13 +89,16 @@ class DockerEngine(DockerVolumes):
 
     def image_present(self, image: str) -> bool:
         """See ``Engine``."""
+        return self.image_facts(image) is not None
+
+    def image_facts(self, image: str) -> ImageFacts | None:
+        """See ``Engine``."""
         translate.image_reference(image)
         try:
             with self._call("image", image=image) as client:
-                client.inspect_image(image)  # type: ignore[no-untyped-call]
+                return translate.image_facts(client.inspect_image(image))  # type: ignore[no-untyped-call]
         except ImageNotFound:
-            return False
-        return True
+            return None
 
     def pull(
         self,

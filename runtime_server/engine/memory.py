@@ -11,6 +11,7 @@ time, and can be told to misbehave:
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from runtime_server.engine.base import (
     ContainerMissing,
     ContainerState,
+    ImageFacts,
     Listed,
     Network,
     RegistryLogin,
@@ -36,8 +38,9 @@ from runtime_server.errors import EngineUnreachable
 from runtime_server.models import EngineVersion
 
 METHODS = (
-    "ping", "version", "image_present", "pull", "create", "start", "inspect", "pause", "resume", "stop", "remove",
-    "list", "logs", "http_status", "command_status", "events", "ensure_network", "find_network", "remove_network",
+    "ping", "version", "image_present", "image_facts", "pull", "create", "start", "inspect", "pause", "resume",
+    "stop", "remove", "list", "logs", "http_status", "command_status", "events", "ensure_network", "find_network",
+    "remove_network",
     *VOLUME_METHODS,
 )  # fmt: skip
 """The engine's calls: what hooks can be set on, and what is counted."""
@@ -81,8 +84,9 @@ class MemoryEngine(MemoryVolumes):
         self._world = World(clock, cpus, runtime_classes)
         self._hooks: list[_Hook] = []
         for name in images:
-            self._world.images.add(name, Image(programs=BUSYBOX, other=Program(exec_error=127)))
-            self._world.images.offer(name, Image(programs=BUSYBOX, other=Program(exec_error=127)))
+            image = Image(programs=BUSYBOX, other=Program(exec_error=127), created_at=clock())
+            self._world.images.add(name, image)
+            self._world.images.offer(name, image)
 
     def sibling(self, instance: str | None = None) -> MemoryEngine:
         """Another client of the same engine: of another ``instance``, or None for a second one of this.
@@ -109,6 +113,14 @@ class MemoryEngine(MemoryVolumes):
         """Whether the image is on the engine."""
         with self._call("image_present"):
             return self._world.images.present(image)
+
+    def image_facts(self, image: str) -> ImageFacts | None:
+        """Its size, which is made up, and when it was added."""
+        with self._call("image_facts"):
+            if not self._world.images.present(image):
+                return None
+            found = self._world.images.get(image)
+            return ImageFacts(found.size, found.created_at)
 
     def pull(
         self,
@@ -278,12 +290,27 @@ class MemoryEngine(MemoryVolumes):
             health=health,
         )
         with self._world.lock:
-            self._world.images.add(name, image)
+            self._world.images.add(name, dataclasses.replace(image, created_at=self._world.clock()))
 
     def add_pullable(self, name: str, exposed: Iterable[str] = ()) -> None:
         """Put an image into the registry, so that ``pull`` finds it; any command in it runs on."""
         with self._world.lock:
             self._world.images.offer(name, Image(tuple(exposed)))
+
+    def base_image(self, name: str) -> Image:
+        """The image, pulled where the engine doesn't have it. Raises ``ImageNotFound``."""
+        with self._world.lock:
+            if not self._world.images.present(name):
+                self._world.images.pull(name)
+            return self._world.images.get(name)
+
+    def put_image(self, name: str, image: Image, *, pullable: bool = False) -> None:
+        """Put an image on the engine that was made of another; ``pullable``: into the registry too."""
+        with self._world.lock:
+            made = dataclasses.replace(image, created_at=self._world.clock())
+            self._world.images.add(name, made)
+            if pullable:
+                self._world.images.offer(name, made)
 
     def remove_image(self, name: str) -> None:
         """Take an image off the engine; where the registry has it, it can be pulled again."""

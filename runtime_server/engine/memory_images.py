@@ -88,6 +88,8 @@ class Image:
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ("sleep", "infinity")
+    size: int = 1_000_000
+    created_at: float = 0.0
     programs: Mapping[str, Program] = field(default_factory=dict)
     other: Program = RUNS_ON
     http: int | None = 200

@@ -11,7 +11,15 @@ from datetime import datetime
 from typing import Any
 
 from runtime_server.engine import labels
-from runtime_server.engine.base import ContainerState, EngineEvent, Listed, Mount, RuntimeSpec, Snapshot
+from runtime_server.engine.base import (
+    ContainerState,
+    EngineEvent,
+    ImageFacts,
+    Listed,
+    Mount,
+    RuntimeSpec,
+    Snapshot,
+)
 from runtime_server.errors import ImageReferenceInvalid
 from runtime_server.models import EngineVersion, HostPort
 
@@ -228,6 +236,14 @@ def unix_time(text: str | None) -> float | None:
     if not text or text.startswith("0001-"):
         return None
     return datetime.fromisoformat(text).timestamp()
+
+
+def image_facts(attrs: JSON) -> ImageFacts:
+    """An image from ``GET /images/{name}/json``; one that was pulled has no time of naming."""
+    named = (attrs.get("Metadata") or {}).get("LastTagTime")
+    return ImageFacts(
+        size=int(attrs.get("Size") or 0), created_at=unix_time(named) or unix_time(attrs.get("Created"))
+    )
 
 
 def listed(attrs: JSON) -> Listed:

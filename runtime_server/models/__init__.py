@@ -25,6 +25,15 @@ from runtime_server.models.base import (
     parse_size,
     utc,
 )
+from runtime_server.models.builds import (
+    BuildAccepted,
+    BuildRequest,
+    BuildState,
+    BuildStatus,
+    ImageExists,
+    ImageInfo,
+    RegistryPrefix,
+)
 from runtime_server.models.readiness import CommandReady, HttpReady, LogReady, ReadyCheck, RunningReady
 from runtime_server.models.runtime import (
     ActionResponse,
@@ -61,6 +70,10 @@ __all__ = [
     "ActionResponse",
     "Alias",
     "Answer",
+    "BuildAccepted",
+    "BuildRequest",
+    "BuildState",
+    "BuildStatus",
     "Capability",
     "CommandReady",
     "ContainerStatus",
@@ -75,6 +88,8 @@ __all__ = [
     "HostName",
     "HostPort",
     "HttpReady",
+    "ImageExists",
+    "ImageInfo",
     "LogReady",
     "Name",
     "PauseRequest",
@@ -87,6 +102,7 @@ __all__ = [
     "Readiness",
     "ReadyCheck",
     "RegistryAuth",
+    "RegistryPrefix",
     "RenewRequest",
     "Request",
     "RestartPolicy",

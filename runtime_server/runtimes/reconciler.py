@@ -59,6 +59,7 @@ class Reconciler:
         rebuilding: the mark that records were lost; removed once every container has one.
         sweep_interval: seconds between two comparisons of everything.
         network: is kept as the settings want it.
+        also: what else this one process does at each tick.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Reconciler:
         rebuilding: Path,
         sweep_interval: float,
         network: RuntimeNetwork | None = None,
+        also: Callable[[], None] = lambda: None,
     ) -> None:
+        self._also = also
         self._engine = engine
         self._store = store
         self._sync = sync
@@ -192,6 +195,7 @@ class Reconciler:
         self._liveness.touch()
         self._chores.expire(time.time())
         self._chores.interrupted()
+        self._also()
 
     def _handle(self, event: EngineEvent) -> None:
         """Write what an event says. What an action of ours has written already costs one read."""

@@ -48,6 +48,15 @@ def read_body(req: ApiRequest, model: type[M]) -> M:
     """
     document = parse_json(_read_bytes(req), req.content_type)
     req.context.document = document
+    return read_document(req, model, document)
+
+
+def read_document(req: ApiRequest, model: type[M], document: Any) -> M:
+    """The body's values as ``model``, unknown fields treated as ``read_body`` does.
+
+    Raises:
+        ValidationFailed
+    """
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -63,10 +72,8 @@ def read_query(req: ApiRequest, model: type[M]) -> M:
         BadRequest: more than ``MAX_QUERY_FIELDS`` of them.
         ValidationFailed
     """
-    if not req.query_string:
-        return model()
     try:
-        pairs = parse_qsl(req.query_string, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        pairs = parse_qsl(req.query_string or "", keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
     except ValueError as error:
         raise BadRequest("The query has too many fields.") from error
     values: dict[str, list[str]] = {}

@@ -27,6 +27,7 @@ _PATH_PARAMETERS = {
         "description": "The workspace's id, its session's, or its alias.",
         "example": "workspace-0123456789abcdef",
     },
+    "build_id": {"description": "The build's id.", "example": "build-0123456789ab"},
 }
 
 _DESCRIPTION = (
@@ -77,7 +78,7 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
         body: dict[str, Any] = {"schema": {"$ref": _SCHEMAS + operation.request.__name__}}
         if operation.example is not None:
             body["example"] = operation.example
-        found["requestBody"] = {"required": True, "content": {"application/json": body}}
+        found["requestBody"] = {"required": True, "content": {operation.media_type: body}}
     found["responses"] = _responses(operation)
     if operation.public:
         found["security"] = []
@@ -150,7 +151,8 @@ def _query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
     for name, each in schema.get("properties", {}).items():
         described = dict(each)
         description = described.pop("description", "")
-        found.append({"name": name, "in": "query", "description": description, "schema": _not_null(described)})
+        parameter = {"name": name, "in": "query", "description": description, "schema": _not_null(described)}
+        found.append(parameter | ({"required": True} if name in schema.get("required", ()) else {}))
     return found
 
 

@@ -26,6 +26,7 @@ from runtime_server.errors import (
 from runtime_server.settings import Settings
 
 if TYPE_CHECKING:
+    from runtime_server.builds.builds import Builds
     from runtime_server.runtimes.calls import Calls
     from runtime_server.runtimes.manager import RuntimeManager
     from runtime_server.runtimes.workspaces import Workspaces
@@ -57,6 +58,7 @@ class Operation:
         summary: one sentence.
         answers: by status.
         request: model of the body; None where it has none.
+        form: whether the body is a multipart form, not JSON.
         query: model of the query parameters.
         raises: the problems of its own; those that every operation of its kind has are added.
         public: answered without an API key.
@@ -68,11 +70,17 @@ class Operation:
     summary: str
     answers: Mapping[int, Answered]
     request: type[BaseModel] | None = None
+    form: bool = False
     query: type[BaseModel] | None = None
     raises: tuple[type[Problem], ...] = ()
     public: bool = False
     mutating: bool = False
     example: Mapping[str, Any] | None = None
+
+    @property
+    def media_type(self) -> str:
+        """Of the body."""
+        return "multipart/form-data" if self.form else "application/json"
 
     @property
     def problems(self) -> tuple[type[Problem], ...]:
@@ -84,7 +92,8 @@ class Operation:
         if self.query is not None:
             found |= {BadRequest, ValidationFailed}
         if self.request is not None:
-            found |= {BadRequest, BodyTooLarge, MalformedJson, UnsupportedMediaType, ValidationFailed}
+            found |= {BadRequest, BodyTooLarge, UnsupportedMediaType, ValidationFailed}
+            found |= set() if self.form else {MalformedJson}
         if self.mutating:
             found |= {BadRequest, IdempotencyInFlight, IdempotencyKeyReused}
         return tuple(sorted(found, key=lambda each: (each.status, each.code)))
@@ -116,6 +125,7 @@ class Services:
     manager: RuntimeManager
     calls: Calls
     workspaces: Workspaces
+    builds: Builds
     routes: tuple[Route, ...] = field(default=(), repr=False)
 
 
@@ -132,6 +142,7 @@ class Resource:
         self._services = services
         self._manager = services.manager
         self._calls = services.calls
+        self._builds = services.builds
 
     def __init_subclass__(cls) -> None:
         on_get = vars(cls).get("on_get")

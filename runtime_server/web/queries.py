@@ -109,3 +109,19 @@ class BatchQuery(Query):
     @classmethod
     def _split(cls, value: list[str]) -> list[str]:
         return list(dict.fromkeys(part for each in value for part in each.split(",") if part))
+
+
+class BuildQuery(Query):
+    """The query of ``GET /build_status``."""
+
+    build_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+        description="The `build_id` of `POST /build`.", examples=["build-0123456789ab"]
+    )
+
+
+class ImageQuery(Query):
+    """The query of ``GET /image_exists``."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
+        description="An image's reference.", examples=["busybox:latest"]
+    )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from runtime_server.api import create_api
 from runtime_server.settings import PREFIX, Settings
 from runtime_server.web.auth import KeyRing
 from runtime_server.web.operation import Services
-from tests.api.fakes import FakeCalls, FakeManager, FakeWorkspaces
+from tests.api.fakes import FakeBuilds, FakeCalls, FakeManager, FakeWorkspaces
 
 KEY = "k-alice"
 OTHER_KEY = "k-bob"
@@ -26,6 +27,7 @@ class Api:
     client: TestClient
     manager: FakeManager
     calls: FakeCalls
+    builds: FakeBuilds
 
     def ask(self, method: str, path: str, **more: Any) -> Result:
         return self.client.simulate_request(method, path, **more)
@@ -49,11 +51,12 @@ def make_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeApi:
         values: dict[str, Any] = {"api_keys": f"alice:{KEY},bob:{OTHER_KEY}", "state_dir": tmp_path}
         settings = Settings.model_validate(values | changes)
         manager, calls = FakeManager(), FakeCalls()
+        builds = FakeBuilds(manager, tmp_path)
         keys = KeyRing.from_settings(settings, None)
-        app = create_api(
-            Services(settings, cast(Any, manager), cast(Any, calls), cast(Any, FakeWorkspaces(manager))), keys
-        )
-        return Api(TestClient(app, headers={"X-API-Key": KEY}), manager, calls)
+        workspaces = FakeWorkspaces(manager)
+        services = Services(settings, *map(partial(cast, Any), (manager, calls, workspaces, builds)))
+        app = create_api(services, keys)
+        return Api(TestClient(app, headers={"X-API-Key": KEY}), manager, calls, builds)
 
     return make
 

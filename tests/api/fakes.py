@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from runtime_server.errors import IdempotencyKeyReused, RuntimeNotFound, WorkspaceNotFound
+from runtime_server.builds.context import Upload
+from runtime_server.errors import BuildNotFound, IdempotencyKeyReused, RuntimeNotFound, WorkspaceNotFound
 from runtime_server.models import (
     ActionResponse,
+    BuildAccepted,
+    BuildRequest,
+    BuildState,
+    BuildStatus,
+    ImageExists,
+    ImageInfo,
     Readiness,
+    RegistryPrefix,
     Runtime,
     RuntimePage,
     RuntimeStatus,
@@ -25,6 +35,7 @@ from runtime_server.runtimes.calls import StoredAnswer
 
 NAME = "runtime-0123456789ab"
 WORKSPACE = "workspace-0123456789abcdef"
+BUILD = "build-0123456789ab"
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -157,6 +168,61 @@ class FakeWorkspaces:
         self._manager._note("delete_workspace", caller.owner, name)
         self._known(name)
         return WorkspaceDeleted(workspace_id=name, message="deleted.", changed=True)
+
+
+class FakeBuilds:
+    """Knows one build. What was called is in the manager's ``asked``, and fails as that does.
+
+    ``contexts`` has what was received, decoded.
+    """
+
+    max_context = 100_000
+
+    def __init__(self, manager: FakeManager, folder: Path) -> None:
+        self._manager = manager
+        self._folder = folder
+        self.contexts: list[bytes] = []
+
+    @contextmanager
+    def upload(self, caller: Caller, *, keyed: bool) -> Iterator[Upload]:
+        with Upload(self._folder, self.max_context) as upload:
+            yield upload
+
+    def submit(
+        self, caller: Caller, request: BuildRequest, upload: Upload, *, key: str | None = None
+    ) -> BuildAccepted:
+        self._manager._note("build", caller.owner, request, key)
+        self.contexts.append(upload.path.read_bytes())
+        return BuildAccepted(build_id=BUILD)
+
+    def _status(self, action: str, caller: Caller, build_id: str) -> BuildStatus:
+        self._manager._note(action, caller.owner, build_id)
+        if build_id != BUILD:
+            raise BuildNotFound("No build of yours has this id.")
+        return BuildStatus(
+            build_id=build_id,
+            status=BuildState.SUCCESS,
+            image="a/b:c",
+            tags=[],
+            created_at=MOMENT,
+        )
+
+    def status(self, caller: Caller, build_id: str) -> BuildStatus:
+        return self._status("build status", caller, build_id)
+
+    def cancel(self, caller: Caller, build_id: str) -> BuildStatus:
+        return self._status("cancel", caller, build_id)
+
+    def log(self, caller: Caller, build_id: str) -> bytes:
+        self._status("log", caller, build_id)
+        return b"#1 FROM busybox\n"
+
+    def registry_prefix(self, caller: Caller) -> RegistryPrefix:
+        return RegistryPrefix(registry_prefix="a/b")
+
+    def image_exists(self, caller: Caller, image: str) -> ImageExists:
+        self._manager._note("image", caller.owner, image)
+        return ImageExists(exists=True, image=ImageInfo(upload_time=MOMENT, image_size_bytes=1))
 
 
 class FakeCalls:

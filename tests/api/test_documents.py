@@ -39,7 +39,7 @@ def test_the_document_has_every_operation_with_its_answers_errors_and_example() 
             keyed = any(each.get("$ref", "").endswith("IdempotencyKey") for each in told["parameters"])
             assert keyed == operation.mutating
             if operation.request is not None:
-                assert told["requestBody"]["content"]["application/json"]["example"]
+                assert told["requestBody"]["content"][operation.media_type]["example"]
 
 
 def test_every_code_is_told_somewhere() -> None:

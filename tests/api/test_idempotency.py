@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
+from falcon.testing import Result
 
 from runtime_server.api import ROUTES
 from runtime_server.errors import InvalidState, RuntimeBusy
 from runtime_server.web.idempotency import fingerprint
 from tests.api.conftest import OTHER_KEY, Api
-from tests.api.fakes import NAME, WORKSPACE
+from tests.api.fakes import BUILD, NAME, WORKSPACE
+from tests.forms import sent
+
+
+def path_of(path: str) -> str:
+    return path.format(runtime_id=NAME, workspace=WORKSPACE, build_id=BUILD)
+
 
 MUTATING = [
-    pytest.param(method, route.path.format(runtime_id=NAME, workspace=WORKSPACE), operation.example, id=operation.id)
+    pytest.param(method, path_of(route.path), sent(operation), id=operation.id)
     for route in ROUTES
     for method, operation in route.operations.items()
     if operation.mutating
 ]
+
+
+def ask(api: Api, method: str, path: str, request: dict[str, Any], **headers: str) -> Result:
+    return api.ask(method, path, **{**request, "headers": {**request.get("headers", {}), **headers}})
 
 
 def test_every_change_is_mutating() -> None:
@@ -23,11 +36,11 @@ def test_every_change_is_mutating() -> None:
     assert told == {("GET", False), ("POST", True), ("DELETE", True)}
 
 
-@pytest.mark.parametrize(("method", "path", "body"), MUTATING)
-def test_the_same_call_twice_happens_once(api: Api, method: str, path: str, body: object) -> None:
+@pytest.mark.parametrize(("method", "path", "request_"), MUTATING)
+def test_the_same_call_twice_happens_once(api: Api, method: str, path: str, request_: dict[str, Any]) -> None:
     headers = {"Idempotency-Key": 'any "printable" ~ text'}
-    first = api.ask(method, path, json=body, headers=headers)
-    again = api.ask(method, path, json=body, headers={**headers, "X-Request-ID": "second", "X-Attempt": "2"})
+    first = ask(api, method, path, request_, **headers)
+    again = ask(api, method, path, request_, **headers, **{"X-Request-ID": "second", "X-Attempt": "2"})
     assert len(api.manager.asked) == 1
     assert (again.status_code, again.json) == (first.status_code, first.json)
     assert "Idempotency-Replayed" not in first.headers
@@ -37,17 +50,17 @@ def test_the_same_call_twice_happens_once(api: Api, method: str, path: str, body
     assert {k: again.headers[k] for k in kept} == {k: first.headers[k] for k in kept}
 
 
-@pytest.mark.parametrize(("method", "path", "body"), MUTATING)
-def test_without_a_key_it_happens_each_time(api: Api, method: str, path: str, body: object) -> None:
+@pytest.mark.parametrize(("method", "path", "request_"), MUTATING)
+def test_without_a_key_it_happens_each_time(api: Api, method: str, path: str, request_: dict[str, Any]) -> None:
     for _ in range(2):
-        api.ask(method, path, json=body)
+        ask(api, method, path, request_)
     assert len(api.manager.asked) == 2
 
 
 def test_only_what_frees_a_full_disk_runs_unrecorded(api: Api) -> None:
     for case in MUTATING:
-        method, path, body = case.values
-        api.ask(str(method), str(path), json=body, headers={"Idempotency-Key": f"{method} {path}"})
+        method, path, request = case.values
+        ask(api, str(method), str(path), cast(Any, request), **{"Idempotency-Key": f"{method} {path}"})
     paths = [f"{case.values[0]} {case.values[1]}" for case in MUTATING]
     freeing = {path for path, unrecorded in zip(paths, api.calls.unrecorded, strict=True) if unrecorded}
     assert freeing == {"POST /stop", f"DELETE /runtimes/{NAME}"}
@@ -92,9 +105,11 @@ def test_one_key_is_one_request_of_one_owner(api: Api) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "a\tb", "ä", "a\x7f"])
-@pytest.mark.parametrize(("method", "path", "body"), MUTATING)
-def test_a_key_that_is_none_is_a_bad_request(api: Api, method: str, path: str, body: object, key: str) -> None:
-    result = api.ask(method, path, json=body, headers={"Idempotency-Key": key})
+@pytest.mark.parametrize(("method", "path", "request_"), MUTATING)
+def test_a_key_that_is_none_is_a_bad_request(
+    api: Api, method: str, path: str, request_: dict[str, Any], key: str
+) -> None:
+    result = ask(api, method, path, request_, **{"Idempotency-Key": key})
     assert (result.status_code, result.json["code"]) == (400, "bad-request")
     assert not api.manager.asked
 

@@ -12,6 +12,7 @@ from falcon.testing import Result, TestClient
 from runtime_server.api import ROUTES
 from runtime_server.testing import InMemoryServer, in_memory_server
 from runtime_server.web.operation import Operation, Route
+from tests.forms import build_form
 
 KEYS = {"alice": "key-alice", "bob": "key-bob", "root": "key-root"}
 NUMBERS = count()
@@ -26,7 +27,8 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[InMemoryServer]:
-    with in_memory_server(api_keys="alice:key-alice,bob:key-bob,root+admin:key-root") as server:
+    keys = "alice:key-alice,bob:key-bob,root+admin:key-root"
+    with in_memory_server(api_keys=keys, registry_prefix="registry.test/sandboxes") as server:
         yield server
 
 
@@ -134,11 +136,36 @@ def test_anothers_runtime_is_as_one_that_never_was(
             assert found.status_code == 200
             assert {each["owner"] for each in found.json["workspaces"]} <= {"bob"}
             assert mine["session_id"] not in found.text
+    elif "build" in route.path or "image" in route.path or "registry" in route.path:
+        anothers_build_is_as_one_that_never_was(alice, bob, route, method, headers)
     else:
         pytest.fail("say here how this route is tried with another's runtime")
     after = alice.simulate_get(f"/runtimes/{mine['runtime_id']}", query_string="environment=values").json
     assert after == before
     assert alice.simulate_get(f"/workspaces/{mine['session_id']}").json["in_use_by"] == [mine["runtime_id"]]
+
+
+def anothers_build_is_as_one_that_never_was(
+    alice: TestClient, bob: TestClient, route: Route, method: str, headers: list[dict[str, str]]
+) -> None:
+    theirs = f"registry.test/sandboxes/alice/agent:{next(NUMBERS)}"
+    build_id = alice.simulate_post("/build", **build_form(theirs)).json["build_id"]
+    form = build_form(theirs)
+    asked: dict[str, Any] = {"body": form["body"]} if method == "POST" else {}
+    more = form["headers"] if method == "POST" else {}
+    answers = []
+    for image, build, keyed in zip(
+        (theirs, "registry.test/sandboxes/alice/none:1"), (build_id, "build-000000000000"), headers, strict=True
+    ):
+        asked["params"] = {"/build_status": {"build_id": build}, "/image_exists": {"image": image}}.get(route.path)
+        path = route.path.format(build_id=build)
+        answers.append(told(bob.simulate_request(method, path, **asked, headers={**more, **keyed})))
+    assert answers[0] == answers[1]
+    own = "registry.test/sandboxes/bob"
+    wanted = {"/registry_prefix": (200, {"registry_prefix": own}), "/image_exists": (200, {"exists": False})}
+    status, body = wanted.get(route.path, (403 if method == "POST" else 404, {}))
+    assert (answers[0][0], answers[0][1] | body) == (status, answers[0][1])
+    assert alice.simulate_get(f"/builds/{build_id}").json["build_id"] == build_id
 
 
 def test_a_cursor_leads_nobody_into_anothers_list(as_owner: Clients) -> None:
@@ -227,7 +254,9 @@ def test_every_answer_has_safe_headers(as_owner: Clients, method: str, path: str
         found = (
             as_owner("alice")
             .simulate_request(
-                method, path.format(runtime_id="nope", session_id="nope", workspace="nope"), headers=headers
+                method,
+                path.format(runtime_id="nope", session_id="nope", workspace="nope", build_id="nope"),
+                headers=headers,
             )
             .headers
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from schemathesis import checks
 from runtime_server import RuntimeServerClient
 from runtime_server.api import ROUTES
 from runtime_server.testing import InMemoryServer, in_memory_server
+from tests.forms import archive
 
 CHECKS = [
     checks.not_a_server_error,
@@ -30,7 +32,7 @@ OPERATIONS = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[InMemoryServer]:
-    with in_memory_server(max_wait=0.05, idempotency_wait=0) as server:
+    with in_memory_server(max_wait=0.05, idempotency_wait=0, registry_prefix="registry.test/sandboxes") as server:
         yield server
 
 
@@ -76,6 +78,12 @@ def aim(case: Any, client: RuntimeServerClient) -> None:
     if isinstance(case.body, dict) and "image" in case.body:
         case.body["image"] = "busybox"
         return
-    for part in (case.path_parameters, case.body):
+    if isinstance(case.body, dict) and "target_image" in case.body:
+        context = base64.b64encode(archive()).decode()
+        case.body = {"context": context, "target_image": f"{client.registry_prefix()}/agent:1"}
+        return
+    for part in (case.path_parameters, case.query, case.body):
         if isinstance(part, dict) and "runtime_id" in part:
             part["runtime_id"] = client.start_runtime(image="busybox").runtime_id
+        if isinstance(part, dict) and "build_id" in part:
+            part["build_id"] = client.build_image(archive(), f"{client.registry_prefix()}/agent:2").build_id

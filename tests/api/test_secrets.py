@@ -22,6 +22,7 @@ from runtime_server.store.database import Database
 from runtime_server.store.store import Store
 from runtime_server.testing import InMemoryServer, in_memory_server
 from runtime_server.web.auth import KeyRing
+from tests.forms import build_form
 
 API_KEY = "planted-api-key-7f3a"
 WRONG_KEY = "planted-wrong-key-51c2"
@@ -68,6 +69,17 @@ class Run:
         body = {"image": "busybox", "environment": ENVIRONMENT, "registry_auth": LOGIN, **fields}
         return self.ask("POST", "/start", body, **{"Idempotency-Key": f"k{len(self.answers)}"})
 
+    def build(self) -> None:
+        """One build that works and one that is refused, and what can be read of them."""
+        for image in ("registry.test/alice/agent:1", "elsewhere/agent"):
+            form = build_form(image)
+            headers = {"X-API-Key": API_KEY, "Idempotency-Key": image, **form["headers"]}
+            result = self.client.simulate_post("/build", body=form["body"], headers=headers)
+            self.answers.append(result.text)
+            build_id = result.json.get("build_id", "none")
+            for path in (f"/builds/{build_id}", f"/builds/{build_id}/log", f"/build_status?build_id={build_id}"):
+                self.answers.append(self.client.simulate_get(path, headers={"X-API-Key": API_KEY}).text)
+
     def everything(self) -> None:
         """Starts that work and that fail in every place that sees secrets, and all else that answers."""
         engine = self.server.engine
@@ -90,6 +102,7 @@ class Run:
             self.ask("POST", path, {"runtime_id": runtime})
         for path in (f"/runtimes/{runtime}", "/runtimes", f"/runtimes?label={VALUE}", "/readyz", "/version", "/nope"):
             self.ask("GET", path)
+        self.build()
         self.ask("DELETE", f"/runtimes/{runtime}")
         assert self.start(name="stays", session_id="s2")["status"] == "running"
 
@@ -104,7 +117,9 @@ def found(text: str, secrets: list[str]) -> list[str]:
 
 
 def test_no_secret_is_in_what_a_run_leaves(written: Callable[[], str], tmp_path: Path) -> None:
-    with in_memory_server(api_keys=f"alice:{API_KEY}", log_level="debug", state_dir=private(tmp_path)) as server:
+    keys, prefix = f"alice:{API_KEY}", "registry.test"
+    folder = private(tmp_path)
+    with in_memory_server(api_keys=keys, registry_prefix=prefix, log_level="debug", state_dir=folder) as server:
         run = Run(server)
         made, stored_key = KeyFile(server.settings.keys_path).add("alice")
         run.ask("GET", "/runtimes", key=stored_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Thread
@@ -144,9 +145,24 @@ def test_image_presence(bench: Bench) -> None:
         bench.create(image="runtime-server-test/absent:1")
 
 
+def test_image_facts(bench: Bench) -> None:
+    found = bench.engine.image_facts(bench.image)
+
+    assert found is not None
+    assert found.size > 0
+    assert found.created_at is not None
+    assert 0 < found.created_at <= time.time() + 60
+    assert bench.engine.image_facts("runtime-server-test/absent:1") is None
+
+
 @pytest.mark.parametrize("image", ["", "Upper", "two words", "name:", "name@sha256:12", "/name", "name:tag:tag"])
 def test_malformed_reference(bench: Bench, image: str) -> None:
-    for call in (bench.engine.image_present, bench.engine.pull, lambda name: bench.create(image=name)):
+    for call in (
+        bench.engine.image_present,
+        bench.engine.image_facts,
+        bench.engine.pull,
+        lambda name: bench.create(image=name),
+    ):
         with pytest.raises(ImageReferenceInvalid):
             call(image)
 

@@ -70,7 +70,7 @@ def served(podman: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         repository, _, tag = f"docker.io/{images.BUSYBOX}".rpartition(":")
         client.import_image_from_data(images.root_file_system(), repository=repository, tag=tag)
         # Asked for any limit, Podman sets that of processes too, which takes a capability that machines of CI lack.
-        rules = {"engine": podman, "default_ulimits": ()}
+        rules = {"engine": podman, "default_ulimits": (), "registry_prefix": "localhost/built"}
         with serve(tmp_path_factory.mktemp("service"), client, **rules) as found:
             yield found
 
@@ -180,3 +180,22 @@ def test_a_workspace_is_kept_and_its_users(served: Served, user: str | None, rea
     assert told.size_bytes is None or told.size_bytes > 0
     assert served.client.delete_workspace("agent").changed
     assert served.client.list_workspaces() == []
+
+
+def test_images_are_built(served: Served, tmp_path: Path) -> None:
+    image = f"{served.client.registry_prefix()}/agent:1"
+    (tmp_path / "content").write_text("from the context")
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM docker.io/{images.BUSYBOX}\nCOPY content /srv/\n"
+        "RUN --mount=type=cache,target=/cache echo kept > /cache/kept && cat /cache/kept /srv/content\n"
+    )
+    build_id = served.client.build_image(tmp_path, image).build_id
+    built = served.client.wait_for_build(build_id)
+    assert "from the context" in served.client.build_log(build_id)
+    assert built.image == image
+    found = served.client.image_exists(image)
+    assert found
+    assert found.image is not None
+    assert found.image.image_size_bytes > 1_000_000
+    runtime = served.start("cat /srv/content; sleep 1000", image=image)
+    assert served.lines(runtime.runtime_id, 1) == ["from the context"]

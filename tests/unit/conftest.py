@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from runtime_server.engine.building import Builder
 from runtime_server.engine.memory import MemoryEngine
+from runtime_server.engine.memory_build import MemoryBuilder
 from runtime_server.models import Runtime, RuntimeStatus, StartRequest, StartResponse
 from runtime_server.runtimes import steps
 from runtime_server.runtimes.caller import Caller
@@ -47,6 +49,7 @@ class World:
         self._template = template
         self.fresh_database()
         self.engine = MemoryEngine(self.state.instance)
+        self.builder: Builder = MemoryBuilder(self.engine)
         self._services: list[Service] = []
 
     def fresh_database(self) -> None:
@@ -56,7 +59,7 @@ class World:
 
     def service(self, **changes: Any) -> Service:
         settings = self.settings.model_copy(update=changes)
-        service = Service(settings, self.state, self.engine)
+        service = Service(settings, self.state, self.engine, self.builder)
         self._services.append(service)
         return service
 

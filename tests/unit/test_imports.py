@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"engine", "keys", "store"}),
     frozenset({"network"}),
     frozenset({"runtimes"}),
+    frozenset({"builds"}),
     frozenset({"state"}),
     frozenset({"web"}),
     frozenset({"resources"}),

@@ -241,6 +241,7 @@ SEEN = Snapshot("runtime-0", "runtime-0", ContainerState.RUNNING, "busybox", {})
 CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "ping": lambda engine: engine.ping(),
     "version": lambda engine: engine.version(),
+    "image_facts": lambda engine: engine.image_facts("busybox"),
     "image_present": lambda engine: engine.image_present("busybox"),
     "pull": lambda engine: engine.pull("busybox"),
     "create": lambda engine: engine.create(spec(runtime_id="runtime-1")),

@@ -142,6 +142,7 @@ CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "ping": lambda engine: engine.ping(),
     "version": lambda engine: engine.version(),
     "image_present": lambda engine: engine.image_present("some/where/busybox:1"),
+    "image_facts": lambda engine: engine.image_facts("some/where/busybox:1"),
     "pull": lambda engine: engine.pull("some/where/busybox:1", login=RegistryLogin("u", "p")),
     "create": lambda engine: engine.create(SPEC),
     "start": lambda engine: engine.start(ID),

@@ -1,0 +1,1 @@
+"""Image builds: their contexts, their names, their queue, and what runs them."""
