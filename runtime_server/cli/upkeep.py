@@ -37,7 +37,8 @@ def drain(state_dir: Path | None, timeout: float, off: bool) -> None:
     """Refuse new starts and wait until no operation is in progress.
 
     Exits with 0 once nothing is in progress, 1 where something still is after the timeout; starts stay refused
-    in both cases, over restarts too, until `runtime-server drain --off`.
+    in both cases, over restarts too, until `runtime-server drain --off`. New image builds are refused as well; those
+    in progress aren't waited for, since the next server begins them again.
     """
     settings = _settings(state_dir)
     from runtime_server import upkeep

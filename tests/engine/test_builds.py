@@ -15,7 +15,7 @@ import requests
 from docker import APIClient
 from docker.errors import APIError
 
-from runtime_server import BuildContextInvalid, BuildFailed, BuildState, BuildStatus
+from runtime_server import BodyTooLarge, BuildContextInvalid, BuildFailed, BuildState, BuildStatus
 from runtime_server.builds import runs
 from runtime_server.engine import labels
 from runtime_server.testing import WsgiAdapter
@@ -174,6 +174,20 @@ def test_a_running_build_is_cancelled(served: Serve) -> None:
 
 
 INTERFACES = "RUN while read name rest; do case $name in eth*) exit 9;; esac; done </proc/net/dev"
+
+
+def test_what_is_too_large_is_never_built(served: Serve) -> None:
+    found = served(max_build_context="20k", max_build_unpacked="1m")
+    image = f"{found.client.registry_prefix()}/agent:1"
+    with pytest.raises(BodyTooLarge) as refused:
+        found.client.build_image(b"\x1f\x8b" + secrets.token_bytes(30_000), image)
+    assert refused.value.extensions["limit"] == 20 * 1024
+    bomb = archive({"Dockerfile": f"FROM {BUSYBOX}\nCOPY zeros /srv/\n", "zeros": "\0" * 2_000_000})
+    assert len(bomb) < 20_000
+    with pytest.raises(BuildContextInvalid, match="MAX_BUILD_UNPACKED"):
+        found.client.build_image(bomb, image)
+    assert list(found.service.state.builds.iterdir()) == []
+    assert build(found, dockerfile()).status is BuildState.SUCCESS
 
 
 @pytest.mark.parametrize("settings", [{"build_network": "none"}, {"egress": "none"}], ids=["network", "egress"])
