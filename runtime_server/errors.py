@@ -380,6 +380,12 @@ class TooManyWaiting(Problem):
     code, status, title, retryable = "too-many-waiting", 429, "Too many waiting requests", True
 
 
+class TooManyStreams(Problem):
+    """All threads for streams are taken."""
+
+    code, status, title, retryable = "too-many-streams", 429, "Too many streams", True
+
+
 class QuotaExceeded(Problem):
     """A limit on runtimes is reached: the owner's, or the host's.
 

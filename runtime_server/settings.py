@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     slow_threads: int = Field(
         0, ge=0, le=255, description="Threads per worker that may wait; 0: three quarters of THREADS."
     )
+    streams: int = Field(32, ge=1, le=1024, description="Streams per worker, each with a thread beyond THREADS.")
+    heartbeat: float = Field(15.0, ge=0.05, le=3600, description="Seconds of silence after which a stream says so.")
+    max_stream: float = Field(
+        0.0, ge=0, description="Seconds after which a stream ends, for its reader to resume; 0: never."
+    )
     state_dir: Path = Field(default_factory=default_state_dir, description="Records, keys, locks.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")

@@ -34,6 +34,7 @@ from runtime_server.models.builds import (
     ImageInfo,
     RegistryPrefix,
 )
+from runtime_server.models.logs import LogLine
 from runtime_server.models.readiness import CommandReady, HttpReady, LogReady, ReadyCheck, RunningReady
 from runtime_server.models.runtime import (
     ActionResponse,
@@ -90,6 +91,7 @@ __all__ = [
     "HttpReady",
     "ImageExists",
     "ImageInfo",
+    "LogLine",
     "LogReady",
     "Name",
     "PauseRequest",

@@ -19,6 +19,7 @@ import pytest
 from runtime_server.engine import labels
 from runtime_server.engine.base import Engine, RegistryLogin, RuntimeSpec
 from runtime_server.engine.docker import DockerEngine
+from runtime_server.engine.inside import LogQuery
 
 DOCUMENT = Path(__file__).parents[2] / "SECURITY.md"
 ID = "ab" * 32
@@ -155,6 +156,7 @@ CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "logs": lambda engine: engine.logs(ID),
     "http_status": lambda engine: engine.http_status(engine.inspect(ID), 80, "/health", 1),
     "command_status": lambda engine: engine.command_status(ID, ("true",), 1),
+    "log_entries": lambda engine: engine.log_entries(ID, LogQuery()).close(),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("runtimes"),
     "find_network": lambda engine: engine.find_network("runtimes"),
