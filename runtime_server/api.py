@@ -9,6 +9,7 @@ import falcon
 
 from runtime_server.resources.builds import Build, BuildItem, BuildOutput, BuildProgress
 from runtime_server.resources.documents import Docs, OpenAPI
+from runtime_server.resources.exec import Exec
 from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.logs import Logs
@@ -49,6 +50,7 @@ ROUTES: Final = (
     Route("/registry_prefix", RegistryPrefix),
     Route("/image_exists", ImageExists),
     Route("/runtimes/{runtime_id}/logs", Logs),
+    Route("/runtimes/{runtime_id}/exec", Exec),
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),

@@ -362,6 +362,13 @@ class EngineFailed(Problem):
     code, status, title = "engine-failed", 502, "The container engine failed"
 
 
+class ExecOutcomeUnknown(Problem):
+    """The worker that ran the command died: it isn't run again, and what it has written is lost."""
+
+    code, status, title = "exec-outcome-unknown", 502, "What became of the command is not known"
+    carries = ("exec_id", "running", "exit_code")
+
+
 class StorageUnavailable(Problem):
     """The server's records can't be read or written, for instance because the disk is full."""
 

@@ -22,6 +22,7 @@ from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.calls import Calls
 from runtime_server.runtimes.chores import Chores
+from runtime_server.runtimes.execs import Execs
 from runtime_server.runtimes.fetch import ImageFetch
 from runtime_server.runtimes.holders import LEASE, Holder
 from runtime_server.runtimes.inside import Inside
@@ -202,7 +203,7 @@ class Service:
             rebuilding=state.rebuilding,
             retention=settings.workspace_retention,
         )
-        self.inside = Inside(outputs=Outputs(engine, store, lookup))
+        self.inside = self._inside(lookup, sync)
         self._chores = Chores(
             engine=engine,
             store=store,
@@ -225,6 +226,20 @@ class Service:
             sweep_interval=settings.sweep_interval,
             network=network,
             also=self.builds.tick,
+        )
+
+    def _inside(self, lookup: Lookup, sync: Sync) -> Inside:
+        return Inside(
+            outputs=Outputs(self.engine, self.store, lookup),
+            execs=Execs(
+                settings=self.settings,
+                engine=self.engine,
+                operations=self.store.operations,
+                holder=self.holder,
+                lane=self.lane,
+                lookup=lookup,
+                sync=sync,
+            ),
         )
 
     def _firewall(self, *, local: bool) -> Firewall | None:

@@ -27,6 +27,7 @@ from runtime_server.engine.base import (
 )
 from runtime_server.engine.docker_client import PING_TIMEOUT, check, post_empty, url
 from runtime_server.engine.docker_events import DockerEvents, messages
+from runtime_server.engine.docker_execs import DockerExecs
 from runtime_server.engine.docker_logs import DockerLogs
 from runtime_server.engine.docker_volumes import DockerVolumes
 from runtime_server.errors import EngineFailed, EngineTimeout, ImageNotFound, InvalidState
@@ -40,7 +41,7 @@ SETTLE = 0.1
 """Seconds after which an engine's idea of what is paused has caught up."""
 
 
-class DockerEngine(DockerLogs, DockerVolumes):
+class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
     """Containers of one instance on a Docker or Podman engine; see ``DockerCalls`` for its arguments.
 
     Their lives are here, what is inside of them in the modules of its bases.
@@ -217,7 +218,7 @@ class DockerEngine(DockerLogs, DockerVolumes):
 
     def command_status(self, container: str, command: tuple[str, ...], timeout: float) -> int | None:
         """See ``Engine``."""
-        with self._call("exec", container) as client:
+        with self._call("probe", container) as client:
             return probes.command_status(client, container, command, timeout)
 
     def events(self, since: float | None = None) -> DockerEvents:

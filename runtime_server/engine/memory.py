@@ -27,6 +27,7 @@ from runtime_server.engine.base import (
 )
 from runtime_server.engine.memory_calls import METHODS
 from runtime_server.engine.memory_events import MemoryEventStream
+from runtime_server.engine.memory_execs import MemoryExecs
 from runtime_server.engine.memory_images import BUSYBOX, RUNS_ON, Image, Program
 from runtime_server.engine.memory_logs import MemoryLogs
 from runtime_server.engine.memory_volumes import MemoryVolumes
@@ -36,7 +37,7 @@ from runtime_server.models import EngineVersion
 __all__ = ["METHODS", "MemoryEngine"]
 
 
-class MemoryEngine(MemoryLogs, MemoryVolumes):
+class MemoryEngine(MemoryLogs, MemoryExecs, MemoryVolumes):
     """An engine in memory.
 
     Args:

@@ -14,7 +14,7 @@ from runtime_server.errors import EngineUnreachable
 
 METHODS = (
     "ping", "version", "image_present", "image_facts", "pull", "create", "start", "inspect", "pause", "resume",
-    "stop", "remove", "list", "logs", "log_entries", "http_status", "command_status", "events",
+    "stop", "remove", "list", "logs", "log_entries", "exec", "exec_state", "http_status", "command_status", "events",
     "ensure_network", "find_network", "remove_network",
     "ensure_volume", "find_volume", "list_volumes", "volume_sizes", "remove_volume", "give_folder",
 )  # fmt: skip

@@ -19,6 +19,7 @@ from runtime_server.engine.base import (
     Volume,
     VolumeInUse,
 )
+from runtime_server.engine.memory_commands import MemoryExec
 from runtime_server.engine.memory_containers import Container, Ports
 from runtime_server.engine.memory_events import EventLog
 from runtime_server.engine.memory_images import Images
@@ -58,6 +59,7 @@ class World:
         self.containers: dict[str, Container] = {}
         self.volumes: dict[str, Volume] = {}
         self.away = False
+        self.execs: dict[str, MemoryExec] = {}
         self._cpus = cpus
         self._runtime_classes = runtime_classes
         self._ports = Ports()
@@ -109,6 +111,7 @@ class World:
         container.state = ContainerState.RUNNING
         self._emit(container, "start")
         self.write(container, program.output or "")
+        self.write(container, program.errors, "stderr")
         if program.ends_at_once is not None:
             self.exit(container, program.ends_at_once)
 

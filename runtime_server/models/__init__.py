@@ -34,6 +34,7 @@ from runtime_server.models.builds import (
     ImageInfo,
     RegistryPrefix,
 )
+from runtime_server.models.exec import ExecChunk, ExecEnd, ExecOutcome, ExecRequest, ExecResult
 from runtime_server.models.logs import LogLine
 from runtime_server.models.readiness import CommandReady, HttpReady, LogReady, ReadyCheck, RunningReady
 from runtime_server.models.runtime import (
@@ -81,6 +82,11 @@ __all__ = [
     "Device",
     "EngineVersion",
     "EnvironmentName",
+    "ExecChunk",
+    "ExecEnd",
+    "ExecOutcome",
+    "ExecRequest",
+    "ExecResult",
     "Exit",
     "Failure",
     "FieldError",

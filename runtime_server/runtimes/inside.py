@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runtime_server.runtimes.execs import Execs
 from runtime_server.runtimes.outputs import Outputs
 
 
@@ -12,3 +13,4 @@ class Inside:
     """The parts; every method takes who calls, and shows nobody another's."""
 
     outputs: Outputs
+    execs: Execs

@@ -71,7 +71,7 @@ class Ndjson(Generic[T]):
     """Objects, one a line; those of the stream's own are ``heartbeat`` with the server's time, ``end`` and ``error``.
 
     Args:
-        encode: an item as JSON.
+        encode: an item as JSON; none where it says nothing yet.
     """
 
     media_type = NDJSON
@@ -81,7 +81,8 @@ class Ndjson(Generic[T]):
 
     def item(self, item: T) -> bytes:
         """See ``Style``."""
-        return self._encode(item) + b"\n"
+        encoded = self._encode(item)
+        return encoded + b"\n" if encoded else b""
 
     def heartbeat(self) -> bytes:
         """See ``Style``."""
@@ -112,6 +113,7 @@ class StreamBody(Generic[T]):
         streams: what all streams share.
         place: in their lane; entered by now, left at the end.
         steady: send a heartbeat first, so that the reader has the server's time from the beginning.
+        resumable: end it where the reader is to come again; else it goes on up to its own end.
     """
 
     def __init__(
@@ -123,7 +125,9 @@ class StreamBody(Generic[T]):
         place: AbstractContextManager[object],
         *,
         steady: bool = False,
+        resumable: bool = True,
     ) -> None:
+        self._resumable = resumable
         self._req = req
         self._feed = feed
         self._style = style
@@ -154,7 +158,7 @@ class StreamBody(Generic[T]):
     def _cut_off(self) -> bool:
         """Whether to end now, without a word: the reader has left, or has to come again."""
         late = 0 < self._streams.longest <= time.monotonic() - self._began
-        return late or self._streams.ending() or self._peer.gone()
+        return (self._resumable and (late or self._streams.ending())) or self._peer.gone()
 
     def _next(self) -> bytes | None:
         """What there is to send; None where it is too early to say anything."""
@@ -209,6 +213,7 @@ def stream(
     style: Style[T],
     *,
     steady: bool = False,
+    resumable: bool = True,
 ) -> None:
     """Answer with a stream, within a place of the lane.
 
@@ -219,6 +224,7 @@ def stream(
         open_feed: opens the items; its problems are ordinary answers.
         style: how the items look.
         steady: as for ``StreamBody``.
+        resumable: as for ``StreamBody``.
 
     Raises:
         TooManyStreams: all places are taken.
@@ -226,7 +232,7 @@ def stream(
     place = streams.lane.place()
     place.__enter__()
     try:
-        body = StreamBody(req, open_feed(), style, streams, place, steady=steady)
+        body = StreamBody(req, open_feed(), style, streams, place, steady=steady, resumable=resumable)
     except BaseException:
         place.__exit__(None, None, None)
         raise
