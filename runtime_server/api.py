@@ -9,8 +9,10 @@ import falcon
 
 from runtime_server.resources.builds import Build, BuildItem, BuildOutput, BuildProgress
 from runtime_server.resources.documents import Docs, OpenAPI
+from runtime_server.resources.exec import Exec
 from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
+from runtime_server.resources.logs import Logs
 from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
 from runtime_server.resources.sessions import HealthCheck, RunningRuntimes, RuntimeLookup, SessionBatch, SessionItem
@@ -47,6 +49,8 @@ ROUTES: Final = (
     Route("/builds/{build_id}/log", BuildOutput),
     Route("/registry_prefix", RegistryPrefix),
     Route("/image_exists", ImageExists),
+    Route("/runtimes/{runtime_id}/logs", Logs),
+    Route("/runtimes/{runtime_id}/exec", Exec),
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),

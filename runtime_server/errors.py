@@ -362,6 +362,13 @@ class EngineFailed(Problem):
     code, status, title = "engine-failed", 502, "The container engine failed"
 
 
+class ExecOutcomeUnknown(Problem):
+    """The worker that ran the command died: it isn't run again, and what it has written is lost."""
+
+    code, status, title = "exec-outcome-unknown", 502, "What became of the command is not known"
+    carries = ("exec_id", "running", "exit_code")
+
+
 class StorageUnavailable(Problem):
     """The server's records can't be read or written, for instance because the disk is full."""
 
@@ -378,6 +385,12 @@ class TooManyWaiting(Problem):
     """All threads for slow requests are taken."""
 
     code, status, title, retryable = "too-many-waiting", 429, "Too many waiting requests", True
+
+
+class TooManyStreams(Problem):
+    """All threads for streams are taken."""
+
+    code, status, title, retryable = "too-many-streams", 429, "Too many streams", True
 
 
 class QuotaExceeded(Problem):

@@ -44,7 +44,8 @@ def address(host: str, port: int) -> str:
 bind = [address(_settings.host, _settings.port)]
 workers = _settings.workers
 worker_class = "gthread"
-threads = _settings.threads
+# Streams hold a thread each, and take none from other requests.
+threads = _settings.threads + _settings.streams
 proc_name = "runtime-server"
 loglevel = _settings.log_level
 logger_class = StructuredLogger
@@ -79,9 +80,11 @@ def _service() -> Service | None:
     return getattr(module, "service", None)
 
 
-def post_worker_init(_worker: Any) -> None:
+def post_worker_init(worker: Any) -> None:
     """Start background work in the worker: threads and connections don't survive a fork."""
     if (service := _service()) is not None:
+        # At SIGTERM gunicorn waits for requests in flight, which streams are until they end.
+        service.ending = lambda: not worker.alive
         service.start_background()
 
 

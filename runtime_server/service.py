@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from runtime_server.api import create_api
@@ -13,7 +14,7 @@ from runtime_server.engine.building import Builder
 from runtime_server.engine.discovery import socket_path
 from runtime_server.engine.docker import DockerEngine
 from runtime_server.engine.docker_build import DockerBuilder
-from runtime_server.errors import StorageUnavailable
+from runtime_server.errors import StorageUnavailable, TooManyStreams
 from runtime_server.network.addresses import RuntimeAddresses
 from runtime_server.network.firewall import Firewall
 from runtime_server.network.reservations import PortReservations
@@ -21,10 +22,14 @@ from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.calls import Calls
 from runtime_server.runtimes.chores import Chores
+from runtime_server.runtimes.execs import Execs
 from runtime_server.runtimes.fetch import ImageFetch
 from runtime_server.runtimes.holders import LEASE, Holder
+from runtime_server.runtimes.inside import Inside
 from runtime_server.runtimes.launch import Launch
+from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.manager import RuntimeManager
+from runtime_server.runtimes.outputs import Outputs
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
 from runtime_server.runtimes.queue import StartQueue
@@ -46,6 +51,7 @@ from runtime_server.store.database import Database
 from runtime_server.store.store import Store
 from runtime_server.web.auth import KeyRing
 from runtime_server.web.operation import Services
+from runtime_server.web.streaming import Streams
 
 
 class Service:
@@ -56,6 +62,9 @@ class Service:
         state: the state directory, whose database is migrated before the first request.
         engine: another than Docker's.
         builder: another than the ``docker`` command.
+
+    Attributes:
+        ending: whether this worker is about to end, so that streams end too; whoever runs it may know it earlier.
     """
 
     def __init__(
@@ -67,7 +76,7 @@ class Service:
             state.instance,
             address=settings.engine,
             timeout=settings.engine_timeout,
-            pool_size=settings.threads + settings.threads * 2,
+            pool_size=settings.threads + settings.threads * 2 + settings.streams,
         )
         self.store = Store(Database(state.database), settings.starting_places)
         self.holder = Holder(state.holders)
@@ -86,9 +95,16 @@ class Service:
         )
         keys = KeyRing.from_settings(settings, state.key_file)
         self.rates = Rates(settings, state.rates)
-        services = Services(settings, self.manager, calls, self.workspaces, self.builds)
+        streams = Streams(
+            SlowLane(settings.streams, TooManyStreams),
+            heartbeat=settings.heartbeat,
+            longest=settings.max_stream,
+            ending=lambda: self.ending(),  # noqa: PLW0108 - it may be exchanged later
+        )
+        services = Services(settings, self.manager, calls, self.workspaces, self.builds, self.inside, streams)
         self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses))
         self._closing = threading.Event()
+        self.ending: Callable[[], bool] = self._closing.is_set
         self._keeper: threading.Thread | None = None
 
     def _make_builds(self, builder: Builder) -> Builds:
@@ -162,6 +178,7 @@ class Service:
         renewals = Renewals(state.renewals)
         sync = Sync(engine, store, state.locks)
         liveness = Liveness(state.beat)
+        lookup = Lookup(store, sync, liveness, state.rebuilding)
         self.manager = RuntimeManager(
             engine=engine,
             store=store,
@@ -172,7 +189,7 @@ class Service:
             lane=self.lane,
             locks=state.locks,
             renewals=renewals,
-            rebuilding=state.rebuilding,
+            lookup=lookup,
             holder=self.holder,
             quotas=quotas,
             views=Views(store, Urls(settings)),
@@ -186,6 +203,7 @@ class Service:
             rebuilding=state.rebuilding,
             retention=settings.workspace_retention,
         )
+        self.inside = self._inside(lookup, sync)
         self._chores = Chores(
             engine=engine,
             store=store,
@@ -208,6 +226,20 @@ class Service:
             sweep_interval=settings.sweep_interval,
             network=network,
             also=self.builds.tick,
+        )
+
+    def _inside(self, lookup: Lookup, sync: Sync) -> Inside:
+        return Inside(
+            outputs=Outputs(self.engine, self.store, lookup),
+            execs=Execs(
+                settings=self.settings,
+                engine=self.engine,
+                operations=self.store.operations,
+                holder=self.holder,
+                lane=self.lane,
+                lookup=lookup,
+                sync=sync,
+            ),
         )
 
     def _firewall(self, *, local: bool) -> Firewall | None:

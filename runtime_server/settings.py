@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     slow_threads: int = Field(
         0, ge=0, le=255, description="Threads per worker that may wait; 0: three quarters of THREADS."
     )
+    streams: int = Field(32, ge=1, le=1024, description="Streams per worker, each with a thread beyond THREADS.")
+    heartbeat: float = Field(15.0, ge=0.05, le=3600, description="Seconds of silence after which a stream says so.")
+    max_stream: float = Field(
+        0.0, ge=0, description="Seconds after which a stream ends, for its reader to resume; 0: never."
+    )
     state_dir: Path = Field(default_factory=default_state_dir, description="Records, keys, locks.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
@@ -164,6 +169,9 @@ class Settings(BaseSettings):
     allowed_capabilities: Names = Field((), description="Capabilities that a start may add to CAP_ADD; ALL: any.")
     max_environment_bytes: int = Field(131_072, ge=0, description="Environment of one start, in bytes.")
     max_labels: int = Field(64, ge=0, description="Labels of one start.")
+    exec_users: Names = Field(("*",), description="Globs of users that a command in a runtime may name.")
+    max_exec: float = Field(3600.0, gt=0, description="Largest `timeout` of a command in a runtime, seconds.")
+    max_exec_output: int = Field(1_048_576, ge=1024, description="Bytes kept of each output of such a command.")
     max_pids: int = Field(4096, ge=0, description="Largest process limit of a start; 0: any.")
     max_resource_factor: float = Field(8.0, gt=0, description="Largest `resource_factor` of a start.")
 
@@ -234,6 +242,7 @@ class Settings(BaseSettings):
         "allowed_restart_policies",
         "allowed_devices",
         "allowed_capabilities",
+        "exec_users",
         mode="before",
     )
     @classmethod

@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import quote
 
-import pydantic_core
 import requests
-from pydantic import BaseModel
 
 from runtime_server.client.builds import BuildCalls
+from runtime_server.client.calls import fields_of, new_key, post, runtime_path, seconds
 from runtime_server.client.endpoint import find_endpoint
+from runtime_server.client.inside import InsideCalls
 from runtime_server.client.listing import RuntimeListing
-from runtime_server.client.replies import parse as _parse
+from runtime_server.client.replies import parse
 from runtime_server.client.retry import RetryPolicy
 from runtime_server.client.transport import Call, Reply, Timeout, Transport
 from runtime_server.client.workspaces import WorkspaceCalls
@@ -59,7 +57,7 @@ _OUT_OF_REACH = {
 """What a runtime in that state never comes to."""
 
 
-class RuntimeServerClient(BuildCalls, WorkspaceCalls):
+class RuntimeServerClient(InsideCalls, BuildCalls, WorkspaceCalls):
     """A Runtime Server, as Python calls. Safe for threads; a context manager that closes its connections.
 
     Args:
@@ -134,7 +132,7 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
         Returns:
             The runtime, ``starting`` where it wasn't up within ``wait`` seconds.
         """
-        return _parse(StartResponse, self._transport.send(_start(request, fields, idempotency_key)))
+        return parse(StartResponse, self._transport.send(_start(request, fields, idempotency_key)))
 
     def pause_runtime(
         self,
@@ -151,7 +149,7 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
             idempotency_key: as for ``start_runtime``.
             fields: fields of ``PauseRequest``.
         """
-        return self._act("/pause", _body(PauseRequest, request, fields), idempotency_key)
+        return self._act("/pause", fields_of(PauseRequest, request, fields), idempotency_key)
 
     def resume_runtime(
         self,
@@ -162,7 +160,7 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
         **fields: Any,
     ) -> ActionResponse:
         """Let a paused runtime go on (``POST /resume``); arguments as for ``pause_runtime``."""
-        return self._act("/resume", _body(ResumeRequest, request, fields), idempotency_key)
+        return self._act("/resume", fields_of(ResumeRequest, request, fields), idempotency_key)
 
     def stop_runtime(
         self,
@@ -180,19 +178,19 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
             fields: fields of ``StopRequest``: ``timeout``, the seconds of grace between TERM and KILL (default 5,
                 0 allowed), and ``remove``.
         """
-        body = _body(StopRequest, request, fields)
-        return self._act("/stop", body, idempotency_key, patience=_seconds(body.get("timeout", 5.0)))
+        body = fields_of(StopRequest, request, fields)
+        return self._act("/stop", body, idempotency_key, patience=seconds(body.get("timeout", 5.0)))
 
     def remove_runtime(self, runtime_id: str, *, idempotency_key: str | None = None) -> ActionResponse:
         """Stop and remove a runtime (``DELETE /runtimes/{id}``)."""
-        call = Call("DELETE", _runtime_path(runtime_id), key=idempotency_key or _new_key(), patience=5.0)
-        return _parse(ActionResponse, self._transport.send(call))
+        call = Call("DELETE", runtime_path(runtime_id), key=idempotency_key or new_key(), patience=5.0)
+        return parse(ActionResponse, self._transport.send(call))
 
     def renew_runtime(self, runtime_id: str, ttl: float | None, *, idempotency_key: str | None = None) -> Runtime:
         """Let a runtime end ``ttl`` seconds from now, or never (``None``)."""
         body = RenewRequest.model_construct(ttl=ttl).model_dump()
-        call = _post(_runtime_path(runtime_id) + "/renew", body, idempotency_key)
-        return _parse(Runtime, self._transport.send(call))
+        call = post(runtime_path(runtime_id) + "/renew", body, idempotency_key)
+        return parse(Runtime, self._transport.send(call))
 
     def get_runtime(
         self,
@@ -239,7 +237,7 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
 
         def page(cursor: str | None) -> RuntimePage:
             last = [("cursor", cursor)] if cursor is not None else []
-            return _parse(RuntimePage, self._transport.send(Call("GET", "/runtimes", query=(*query, *last))))
+            return parse(RuntimePage, self._transport.send(Call("GET", "/runtimes", query=(*query, *last))))
 
         return RuntimeListing(page)
 
@@ -298,7 +296,7 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
         reply: Reply | None = None
         try:
             reply = self._transport.send(call)
-            started = _parse(StartResponse, reply)
+            started = parse(StartResponse, reply)
         except BaseException as error:
             if _is_ambiguous(error):
                 self._undo(call, reply, error)
@@ -315,7 +313,7 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
 
     def health(self) -> Health:
         """Whether the server's process lives."""
-        return _parse(Health, self._transport.send(Call("GET", "/healthz")))
+        return parse(Health, self._transport.send(Call("GET", "/healthz")))
 
     def ready(self) -> Readiness:
         """Whether the server can reach its engine; a no is an answer, not an error."""
@@ -324,14 +322,14 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
             return Readiness.model_validate_json(reply.body)
         if reply.status == 503:
             return Readiness(ready=False)
-        return _parse(Readiness, reply)
+        return parse(Readiness, reply)
 
     def version(self) -> Version:
         """Versions of the server, its API and its engine."""
-        return _parse(Version, self._transport.send(Call("GET", "/version")))
+        return parse(Version, self._transport.send(Call("GET", "/version")))
 
     def _act(self, path: str, body: dict[str, Any], key: str | None, *, patience: float = 0.0) -> ActionResponse:
-        return _parse(ActionResponse, self._transport.send(_post(path, body, key, patience=patience)))
+        return parse(ActionResponse, self._transport.send(post(path, body, key, patience=patience)))
 
     def _get(
         self,
@@ -345,8 +343,8 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
         query += [("timeout", f"{timeout:g}")] if timeout is not None else []
         query += [("environment", environment)] if environment != "names" else []
         patience = timeout or 0.0 if wait_for is not None and deadline is None else 0.0
-        call = Call("GET", _runtime_path(runtime_id), tuple(query), patience=patience, deadline=deadline)
-        return _parse(Runtime, self._transport.send(call))
+        call = Call("GET", runtime_path(runtime_id), tuple(query), patience=patience, deadline=deadline)
+        return parse(Runtime, self._transport.send(call))
 
     def _end(self, runtime_id: str, grace: float) -> None:
         with contextlib.suppress(RuntimeNotFound):
@@ -371,42 +369,9 @@ class RuntimeServerClient(BuildCalls, WorkspaceCalls):
                 error.add_note(f"{found or 'a runtime'} may be left running: {failure}")
 
 
-def _body(model: type[BaseModel], request: object, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as they were given: defaults are left to the server, which may know others."""
-    if request is None:
-        return dict(fields)
-    if isinstance(request, model):
-        return {**request.model_dump(mode="json", exclude_unset=True), **fields}
-    if isinstance(request, Mapping):
-        return {**request, **fields}
-    if isinstance(request, str) and "runtime_id" in model.model_fields:
-        return {"runtime_id": request, **fields}
-    raise TypeError(f"expected {model.__name__} or a dict, not {type(request).__name__}")
-
-
 def _start(request: StartRequest | Mapping[str, Any] | None, fields: Mapping[str, Any], key: str | None) -> Call:
-    body = _body(StartRequest, request, fields)
-    return _post("/start", body, key, patience=_seconds(body.get("wait", 8.0)))
-
-
-def _post(path: str, body: Mapping[str, Any], key: str | None, *, patience: float = 0.0) -> Call:
-    return Call("POST", path, body=pydantic_core.to_json(body), key=key or _new_key(), patience=patience)
-
-
-def _new_key() -> str:
-    return uuid.uuid4().hex
-
-
-def _seconds(value: object) -> float:
-    """A field as seconds of patience; what isn't a number the server will refuse."""
-    return float(value) if isinstance(value, int | float) and 0 <= value < float("inf") else 0.0
-
-
-def _runtime_path(runtime_id: str) -> str:
-    # As a path segment these would name another route (RFC 3986, section 5.2.4).
-    if runtime_id in ("", ".", ".."):
-        raise RuntimeNotFound(f"no runtime can be named {runtime_id!r}")
-    return "/runtimes/" + quote(runtime_id, safe="")
+    body = fields_of(StartRequest, request, fields)
+    return post("/start", body, key, patience=seconds(body.get("wait", 8.0)))
 
 
 def _runtime_id_of(reply: Reply) -> str | None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import email.utils
+import http.client
 import json
 import re
 import ssl
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
@@ -33,9 +36,15 @@ from runtime_server.errors import (
 POOL_SIZE = 64
 """Connections kept open per host."""
 
+PIECE = 65536
+"""Bytes of a body that are read at once."""
+STREAM_SILENCE = 60.0
+"""Seconds that a stream may say nothing: several of the server's heartbeats."""
+
 _BODILESS = (204, 304)
 """Statuses whose answers have no body, and need no length (RFC 9112, section 6.3)."""
 
+T = TypeVar("T")
 Timeout = float | tuple[float | None, float | None] | None
 
 
@@ -50,6 +59,7 @@ class Call:
         deadline: seconds for all attempts instead of the policy's.
         accept: statuses beyond 2xx that are answers, not errors.
         content_type: of the body.
+        media_type: of the answer that is wanted.
     """
 
     method: str
@@ -61,6 +71,7 @@ class Call:
     deadline: float | None = None
     accept: frozenset[int] = frozenset()
     content_type: str = "application/json"
+    media_type: str = "application/json"
 
     @property
     def repeatable(self) -> bool:
@@ -77,6 +88,45 @@ class Reply:
     body: bytes
     request_id: str
     attempts: int
+
+
+class OpenReply:
+    """An answer whose body is read as it comes. For one thread; to be closed."""
+
+    def __init__(self, transport: Transport, response: requests.Response, request_id: str) -> None:
+        self._transport = transport
+        self._response = response
+        self.request_id = request_id
+        self.headers: Mapping[str, str] = response.headers
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body, each piece as it comes.
+
+        Raises:
+            ServerTimeout: nothing came for too long.
+            ServerUnreachable: it broke off.
+        """
+        while True:
+            with self._transport.failures(self.request_id):
+                piece = self._response.raw.read1(PIECE)
+            if not piece:
+                return
+            yield piece
+
+    def lines(self) -> Iterator[bytes]:
+        """The body's lines, without their ends; what has none at the end of the body isn't one."""
+        rest = bytearray()
+        for piece in self.pieces():
+            *lines, left = piece.split(b"\n")
+            if lines:
+                yield bytes(rest + lines[0])
+                rest.clear()
+                yield from lines[1:]
+            rest += left
+
+    def close(self) -> None:
+        """Close the connection, where the body hasn't been read to its end."""
+        self._response.close()
 
 
 class Transport:
@@ -96,9 +146,7 @@ class Transport:
             # What the environment says is in the settings now; per call it would be read again, and a netrc
             # entry would become an Authorization header that nobody asked for.
             self.session.trust_env = False
-        self._headers = {"Accept": "application/json"}
-        if endpoint.key:
-            self._headers["X-API-Key"] = endpoint.key
+        self._headers = {"X-API-Key": endpoint.key} if endpoint.key else {}
 
     def close(self) -> None:
         """Close the connections; a session that was given stays open."""
@@ -112,34 +160,72 @@ class Transport:
             RuntimeClientError: see ``runtime_server.errors``.
         """
         request_id, policy = uuid.uuid4().hex, policy or self.policy
-        return call_with_retries(
-            policy,
-            self.budget,
-            lambda number, seconds: self._attempt(call, request_id, number, seconds),
-            deadline=(policy.deadline if call.deadline is None else call.deadline) + call.patience,
-            repeatable=call.repeatable,
-        )
+        return self._repeat(call, policy, lambda number, seconds: self._attempt(call, request_id, number, seconds))
+
+    def open(self, call: Call) -> OpenReply:
+        """The answer to ``call``, its body still to be read; attempts are for its beginning only.
+
+        Raises:
+            RuntimeClientError: see ``runtime_server.errors``.
+        """
+        request_id = uuid.uuid4().hex
+        return self._repeat(call, self.policy, lambda number, seconds: self._begin(call, request_id, number, seconds))
+
+    def _repeat(self, call: Call, policy: RetryPolicy, attempt: Callable[[int, float], T]) -> T:
+        deadline = (policy.deadline if call.deadline is None else call.deadline) + call.patience
+        return call_with_retries(policy, self.budget, attempt, deadline=deadline, repeatable=call.repeatable)
 
     def _attempt(self, call: Call, request_id: str, number: int, seconds: float) -> Reply:
-        try:
-            response = self.session.send(
-                self._prepare(call, request_id, number),
-                timeout=(_least(self.connect_timeout, seconds), _least(self.read_timeout, seconds, call.patience)),
-                allow_redirects=False,
-                **self._settings,
-            )
+        with self.failures(request_id):
+            read = _least(self.read_timeout, seconds, call.patience)
+            response = self._exchange(call, request_id, number, (_least(self.connect_timeout, seconds), read))
             request_id = response.headers.get("X-Request-ID", request_id)
+            return Reply(response.status_code, response.headers, response.content, request_id, number)
+
+    def _begin(self, call: Call, request_id: str, number: int, seconds: float) -> OpenReply:
+        with self.failures(request_id):
+            # Not less than the silence between two heartbeats, whatever other calls may take.
+            silence = None if self.read_timeout is None else max(self.read_timeout, STREAM_SILENCE)
+            timeout = (_least(self.connect_timeout, seconds), silence)
+            response = self._exchange(call, request_id, number, timeout, stream=True)
+            return OpenReply(self, response, response.headers.get("X-Request-ID", request_id))
+
+    def _exchange(
+        self,
+        call: Call,
+        request_id: str,
+        number: int,
+        timeout: tuple[float | None, float | None],
+        *,
+        stream: bool = False,
+    ) -> requests.Response:
+        settings = {**self._settings, "stream": True} if stream else self._settings
+        request = self._prepare(call, request_id, number)
+        response = self.session.send(request, timeout=timeout, allow_redirects=False, **settings)
+        good = 200 <= response.status_code < 300 or response.status_code in call.accept
+        if stream and good:
+            return response
+        try:
             check_whole(response)
-            if not (200 <= response.status_code < 300 or response.status_code in call.accept):
+            if not good:
                 raise self._refusal(response)
+        except RuntimeClientError as error:
+            error.request_id = error.request_id or response.headers.get("X-Request-ID")
+            raise
+        return response
+
+    @contextmanager
+    def failures(self, request_id: str) -> Iterator[None]:
+        """Raise this library's errors, with the request's id, in place of those of requests and urllib3."""
+        try:
+            yield
         except RuntimeClientError as error:
             error.request_id = error.request_id or request_id
             raise
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
             failure = self._transport_error(error)
             failure.request_id = request_id
             raise failure from error
-        return Reply(response.status_code, response.headers, response.content, request_id, number)
 
     def _prepare(self, call: Call, request_id: str, number: int) -> requests.PreparedRequest:
         # PERF: by hand, since Request.prepare() parses the URL, merges cookies and reads netrc each time.
@@ -148,6 +234,7 @@ class Transport:
         request.url = self.endpoint.url + call.path + ("?" + urlencode(call.query) if call.query else "")
         headers: CaseInsensitiveDict[str | bytes] = CaseInsensitiveDict(session.headers)
         headers.update(self._headers)
+        headers["Accept"] = call.media_type
         headers["X-Request-ID"] = request_id
         headers["X-Attempt"] = str(number)
         if call.key is not None:
@@ -188,7 +275,7 @@ class Transport:
             problem.retryable = status in self.policy.statuses
         return problem
 
-    def _transport_error(self, error: requests.RequestException) -> TransportError:
+    def _transport_error(self, error: Exception) -> TransportError:
         causes = list(_causes(error))
         reason = f"{type(causes[-1]).__name__}: {causes[-1]}" if str(causes[-1]) else type(causes[-1]).__name__
         timed_out = (requests.Timeout, ReadTimeoutError, ConnectTimeoutError, TimeoutError)

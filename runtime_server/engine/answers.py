@@ -83,6 +83,7 @@ class Row:
 
 
 _SPEC = ("create", "start")
+_COMMAND = ("start", "exec")
 _ON_IMAGE = ("image", "pull", "create")
 
 TABLE = (
@@ -191,15 +192,23 @@ TABLE = (
     ),
     Row(
         "user",
-        _SPEC,
+        (*_SPEC, "exec"),
         (400, 404, 500),
         r"unable to find (user|group)|no matching entries in (passwd|group)",
         UserUnknown,
         "The image has no such user or group.",
     ),
     Row(
+        "working directory",
+        (*_SPEC, "exec"),
+        (400, 500),
+        r"cannot mkdir: .* is not a directory|workdir .* is not a directory|\bchdir to cwd\b",
+        SpecRejected,
+        "The working directory can't be entered.",
+    ),
+    Row(
         "command not executable",
-        ("start",),
+        _COMMAND,
         (400, 500),
         r"exec: .*(permission denied|is a directory|exec format error)|open executable: permission denied",
         CommandNotExecutable,
@@ -207,7 +216,7 @@ TABLE = (
     ),
     Row(
         "command not found",
-        ("start",),
+        _COMMAND,
         (400, 404, 500),
         r"exec(utable)?.*(not found in|no such file or directory)|command that was not found",
         CommandNotFound,
@@ -239,17 +248,18 @@ TABLE = (
         "The engine does not accept a mount of this specification.",
     ),
     Row(
-        "working directory",
-        _SPEC,
-        (400, 500),
-        r"cannot mkdir: .* is not a directory|workdir .* is not a directory|\bchdir to cwd\b",
-        SpecRejected,
-        "The working directory can't be entered.",
-    ),
-    Row(
         "capability", ("create",), (500,), r"unknown capability", SpecRejected, "The engine knows no such capability."
     ),
     Row("log size", ("create",), (400, 500), r"unknown log opt", LogSizeRefused),
+    Row(
+        "exec not allowed",
+        ("exec",),
+        (409, 500),
+        r"is paused|not running|state improper",
+        InvalidState,
+        "The container isn't running.",
+    ),
+    Row("exec refused", ("exec",), (400,), r"", SpecRejected, "The command can't be started."),
     Row("specification", ("create",), (400, 409), r"", SpecRejected),
     Row("specification, at start", ("start",), (400,), r"", SpecRejected),
     Row(
@@ -294,8 +304,8 @@ def answer(operation: str, status: int, message: str, **carried: Any) -> Excepti
     """The meaning of an error that the engine sent.
 
     Args:
-        operation: ``create``, ``start``, ``pause``, ``resume``, ``stop``, ``remove``, ``inspect``, ``image``,
-            ``pull`` or another word, for which only the rows about any operation count.
+        operation: ``create``, ``start``, ``exec``, ``pause``, ``resume``, ``stop``, ``remove``, ``inspect``,
+            ``image``, ``pull`` or another word, for which only the rows about any operation count.
         status: of HTTP; 200 for an error within a stream.
         message: of the engine.
         carried: what the problem may carry, such as ``image``.

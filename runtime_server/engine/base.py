@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from runtime_server.engine.inside import InsideEngine
 from runtime_server.models import EngineVersion, HostPort
 
 
@@ -230,7 +231,7 @@ class EventStream(Protocol):
     def close(self) -> None: ...
 
 
-class Engine(Protocol):
+class Engine(InsideEngine, Protocol):
     """A container engine, limited to the containers that carry one instance's label.
 
     ``container`` parameters take a container id, or a runtime id, which is the container's name. All methods may

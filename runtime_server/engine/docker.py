@@ -6,9 +6,8 @@ import contextlib
 import dataclasses
 import json
 import math
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import docker.auth
@@ -16,7 +15,6 @@ import docker.errors
 from docker import APIClient
 
 from runtime_server.engine import answers, labels, networks, probes, translate
-from runtime_server.engine.answers import mapped
 from runtime_server.engine.base import (
     ContainerMissing,
     ContainerState,
@@ -27,10 +25,12 @@ from runtime_server.engine.base import (
     RuntimeSpec,
     Snapshot,
 )
-from runtime_server.engine.docker_client import PING_TIMEOUT, LazyClient, check, post_empty, url
+from runtime_server.engine.docker_client import PING_TIMEOUT, check, post_empty, url
 from runtime_server.engine.docker_events import DockerEvents, messages
+from runtime_server.engine.docker_execs import DockerExecs
+from runtime_server.engine.docker_logs import DockerLogs
 from runtime_server.engine.docker_volumes import DockerVolumes
-from runtime_server.errors import EngineFailed, EngineTimeout, EngineUnreachable, ImageNotFound, InvalidState
+from runtime_server.errors import EngineFailed, EngineTimeout, ImageNotFound, InvalidState
 from runtime_server.models import EngineVersion
 
 PULL_SILENCE = 600.0
@@ -40,42 +40,15 @@ REMOVE_TRIES = 4
 SETTLE = 0.1
 """Seconds after which an engine's idea of what is paused has caught up."""
 
-_CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 
+class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
+    """Containers of one instance on a Docker or Podman engine; see ``DockerCalls`` for its arguments.
 
-class DockerEngine(DockerVolumes):
-    """Containers of one instance on a Docker or Podman engine.
-
-    The engine is looked for at the first call, and again as long as none answers; every process makes its own
-    connections, so that an instance may be made before a fork. Thread-safe.
-
-    Args:
-        instance: value of the instance's label; containers without it are neither seen nor touched.
-        address: of the engine, as in ``DOCKER_HOST``; empty: discovered.
-        timeout: seconds that one call may take, besides a stop's grace.
-        pool_size: connections kept; the number of threads that call.
+    Their lives are here, what is inside of them in the modules of its bases.
     """
 
-    def __init__(self, instance: str, *, address: str = "", timeout: float = 60.0, pool_size: int = 16) -> None:
-        super().__init__()
-        self.instance = instance
-        self._timeout = timeout
-        self._lazy = LazyClient(address, timeout, pool_size)
-        self._log_sizes = True
-
-    @contextlib.contextmanager
-    def _call(self, operation: str, container: str | None = None, **carried: Any) -> Iterator[APIClient]:
-        """The client, for one call; what it raises is mapped."""
-        # A name that isn't one would change the request's path.
-        if container is not None and not _CONTAINER.fullmatch(container):
-            raise ContainerMissing(container)
-        client = self._lazy.get()
-        try:
-            with mapped(operation, **carried):
-                yield client
-        except answers.VersionMismatch as error:
-            self._lazy.forget()
-            raise EngineUnreachable("The engine has been replaced.", retry_after=answers.RETRY_AFTER) from error
+    _log_sizes = True
+    """Whether the engine's log driver takes sizes, as far as is known."""
 
     def ping(self) -> None:
         """See ``Engine``."""
@@ -239,19 +212,13 @@ class DockerEngine(DockerVolumes):
     def _filters(self) -> dict[str, Any]:
         return {"label": [f"{labels.INSTANCE}={self.instance}"]}
 
-    def logs(self, container: str, tail: int = 100) -> str:
-        """See ``Engine``."""
-        with self._call("logs", container) as client:
-            output = client.logs(container, stdout=True, stderr=True, tail=tail)
-        return output.decode("utf-8", "replace")
-
     def http_status(self, snapshot: Snapshot, port: int, path: str, timeout: float) -> int | None:
         """See ``Engine``."""
         return probes.http_status(snapshot, port, path, timeout)
 
     def command_status(self, container: str, command: tuple[str, ...], timeout: float) -> int | None:
         """See ``Engine``."""
-        with self._call("exec", container) as client:
+        with self._call("probe", container) as client:
             return probes.command_status(client, container, command, timeout)
 
     def events(self, since: float | None = None) -> DockerEvents:

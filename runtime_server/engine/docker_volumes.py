@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 from docker import APIClient
@@ -13,6 +12,7 @@ from docker import APIClient
 from runtime_server.engine import answers, folders, users, volumes
 from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerMissing, Volume
+from runtime_server.engine.docker_calls import DockerCalls
 from runtime_server.engine.users import Ids
 from runtime_server.errors import EngineFailed
 
@@ -21,22 +21,12 @@ MAX_KNOWN = 1024
 TRIES = 3
 
 
-class DockerVolumes:
-    """What ``DockerEngine`` can do with volumes.
+class DockerVolumes(DockerCalls):
+    """What ``DockerEngine`` can do with volumes."""
 
-    Attributes:
-        instance: whose.
-    """
-
-    instance: str
-
-    def __init__(self) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._users: dict[tuple[str, str], Ids | None] = {}
-
-    def _call(
-        self, operation: str, container: str | None = None, **carried: Any
-    ) -> AbstractContextManager[APIClient]:
-        raise NotImplementedError
 
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> Volume:
         """See ``Engine``."""

@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 from runtime_server.engine.base import (
     ContainerMissing,
@@ -28,33 +25,19 @@ from runtime_server.engine.base import (
     RuntimeSpec,
     Snapshot,
 )
-from runtime_server.engine.memory_containers import Container
+from runtime_server.engine.memory_calls import METHODS
 from runtime_server.engine.memory_events import MemoryEventStream
+from runtime_server.engine.memory_execs import MemoryExecs
 from runtime_server.engine.memory_images import BUSYBOX, RUNS_ON, Image, Program
-from runtime_server.engine.memory_volumes import METHODS as VOLUME_METHODS
+from runtime_server.engine.memory_logs import MemoryLogs
 from runtime_server.engine.memory_volumes import MemoryVolumes
 from runtime_server.engine.memory_world import World
-from runtime_server.errors import EngineUnreachable
 from runtime_server.models import EngineVersion
 
-METHODS = (
-    "ping", "version", "image_present", "image_facts", "pull", "create", "start", "inspect", "pause", "resume",
-    "stop", "remove", "list", "logs", "http_status", "command_status", "events", "ensure_network", "find_network",
-    "remove_network",
-    *VOLUME_METHODS,
-)  # fmt: skip
-"""The engine's calls: what hooks can be set on, and what is counted."""
+__all__ = ["METHODS", "MemoryEngine"]
 
 
-@dataclass(slots=True)
-class _Hook:
-    method: str
-    action: Callable[[], None]
-    after: bool
-    times: int | None
-
-
-class MemoryEngine(MemoryVolumes):
+class MemoryEngine(MemoryLogs, MemoryExecs, MemoryVolumes):
     """An engine in memory.
 
     Args:
@@ -78,11 +61,8 @@ class MemoryEngine(MemoryVolumes):
         cpus: float = 64,
         runtime_classes: tuple[str, ...] = ("runc",),
     ) -> None:
-        self.instance = instance
-        self.calls: Counter[str] = Counter()
+        super().__init__(instance, World(clock, cpus, runtime_classes))
         self.given = []
-        self._world = World(clock, cpus, runtime_classes)
-        self._hooks: list[_Hook] = []
         for name in images:
             image = Image(programs=BUSYBOX, other=Program(exec_error=127), created_at=clock())
             self._world.images.add(name, image)
@@ -185,12 +165,6 @@ class MemoryEngine(MemoryVolumes):
                 if each.instance == self.instance
             ]
 
-    def logs(self, container: str, tail: int = 100) -> str:
-        """The last lines of its output."""
-        with self._call("logs"):
-            lines = self._own(container).output
-            return "".join(lines[-tail:] if tail > 0 else [])
-
     def http_status(
         self,
         snapshot: Snapshot,
@@ -253,6 +227,7 @@ class MemoryEngine(MemoryVolumes):
     def away(self, value: bool) -> None:
         with self._world.lock:
             self._world.away = value
+            self._world.changed.notify_all()
             if value:
                 self._world.log.end_all()
 
@@ -338,63 +313,10 @@ class MemoryEngine(MemoryVolumes):
             found = self._own(container)
             found.http, found.health = http, health
 
-    def write(self, container: str, text: str) -> None:
-        """Add to a container's output."""
+    def write(self, container: str, text: str, stream: str = "stdout") -> None:
+        """Add to a container's output: ``stdout`` or ``stderr``."""
         with self._world.lock:
-            self._own(container).write(text)
-
-    def fail_next(self, method: str, exception: Exception, after: bool = False) -> None:
-        """Let the next call of ``method`` raise; ``after`` it has acted, as when an answer is lost."""
-
-        def fail() -> None:
-            raise exception
-
-        self.hook(method, fail, after=after, times=1)
-
-    def delay(self, method: str, seconds: float) -> None:
-        """Let each call of ``method`` wait for ``seconds`` before it acts, without holding up other calls."""
-        self.hook(method, lambda: time.sleep(seconds))
-
-    def hook(self, method: str, action: Callable[[], None], *, after: bool = False, times: int | None = None) -> None:
-        """Run ``action`` in each of the next ``times`` calls of ``method`` (None: in all).
-
-        It runs in the caller's thread, before the call acts or ``after`` it did, without the engine's lock: it may
-        wait, raise, or call the engine. With ``after`` it runs only where the call succeeded.
-        """
-        if method not in METHODS:
-            raise ValueError(f"{method!r} is none of {', '.join(METHODS)}")
-        with self._world.lock:
-            self._hooks.append(_Hook(method, action, after, times))
-
-    def clear_hooks(self) -> None:
-        """Forget all hooks, failures and delays."""
-        with self._world.lock:
-            self._hooks.clear()
-
-    def _own(self, container: str) -> Container:
-        return self._world.find(container, self.instance)
-
-    @contextmanager
-    def _call(self, method: str) -> Iterator[None]:
-        with self._world.lock:
-            self.calls[method] += 1
-        self._run_hooks(method, after=False)
-        with self._world.lock:
-            if self._world.away:
-                raise EngineUnreachable()
-            yield
-        self._run_hooks(method, after=True)
-
-    def _run_hooks(self, method: str, *, after: bool) -> None:
-        with self._world.lock:
-            due = [each for each in self._hooks if (each.method, each.after) == (method, after)]
-        for each in due:
-            with self._world.lock:
-                if each.times == 0:
-                    continue
-                if each.times is not None:
-                    each.times -= 1
-            each.action()
+            self._world.write(self._own(container), text, stream)
 
 
 def _network(name: str) -> Network:

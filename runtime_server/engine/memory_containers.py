@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from runtime_server.engine import labels
 from runtime_server.engine.base import ContainerState, Publish, RuntimeSpec, Snapshot
+from runtime_server.engine.inside import LogEntry
 from runtime_server.engine.memory_images import Image, Program
 from runtime_server.errors import PortInUse
 from runtime_server.models import HostPort
@@ -32,7 +33,7 @@ class Container:
     started_at: float | None = None
     finished_at: float | None = None
     restart_count: int = 0
-    output: list[str] = field(default_factory=list)
+    output: list[LogEntry] = field(default_factory=list)
     http: int | None = None
     health: str | None = None
 
@@ -82,9 +83,10 @@ class Container:
             wanted = policy in ("always", "unless-stopped")
         return wanted and self.program.ends_at_once is None
 
-    def write(self, text: str) -> None:
-        """Add to its output."""
-        self.output.extend(text.splitlines(keepends=True))
+    def write(self, text: str, stream: str, at: float) -> None:
+        """Add to its output, line by line."""
+        nanoseconds = round(at * 1e9)
+        self.output.extend(LogEntry(stream, nanoseconds, line.encode()) for line in text.splitlines(keepends=True))
 
     @property
     def published(self) -> tuple[Publish, ...]:

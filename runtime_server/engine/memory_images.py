@@ -48,12 +48,16 @@ class Program:
         output: what it has written by then; None: its arguments, as ``echo`` does.
         heeds_term: whether TERM ends it. A process 1 without an init ignores TERM all the same, as Linux has it.
         exec_error: 127 for a command that isn't there, 126 for one that isn't executable, 0 otherwise.
+        errors: what it has written to stderr by then.
+        echoes: run beside the container's own process, it writes back its input, and ends with that, as ``cat`` does.
     """
 
     exit_code: int | None = None
     output: str | None = ""
     heeds_term: bool = True
     exec_error: int = 0
+    errors: str = ""
+    echoes: bool = False
 
     @property
     def ends_at_once(self) -> int | None:
@@ -66,7 +70,8 @@ NOT_FOUND = Program(exec_error=127)
 NOT_EXECUTABLE = Program(exec_error=126)
 
 BUSYBOX: Mapping[str, Program] = {
-    **dict.fromkeys(("sh", "/bin/sh", "sleep", "httpd", "nc", "tail", "top", "cat", "yes"), RUNS_ON),
+    **dict.fromkeys(("sleep", "httpd", "nc", "tail", "top", "yes"), RUNS_ON),
+    **dict.fromkeys(("sh", "/bin/sh", "cat"), Program(echoes=True)),
     "true": Program(exit_code=0),
     "false": Program(exit_code=1),
     "echo": Program(exit_code=0, output=None),
@@ -74,7 +79,7 @@ BUSYBOX: Mapping[str, Program] = {
 }
 """The commands of the images that the engine begins with; any other is not found."""
 
-_SHELL_EXIT = re.compile(r"(?:echo (?P<echo>[\w ]+); *)?exit (?P<code>\d{1,3})")
+_SHELL = re.compile(r"(?:echo (?P<echo>[\w ]+?)(?P<error> *>&2)?)?(?:(?:^|; *)exit (?P<code>\d{1,3}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +103,12 @@ class Image:
     """What its HEALTHCHECK says at the start; None where it has none."""
 
     def program(self, argv: tuple[str, ...]) -> Program:
-        """What ``argv`` does; ``sh -c "[echo words; ]exit n"`` is understood."""
-        if len(argv) == 3 and argv[:2] == ("sh", "-c") and (match := _SHELL_EXIT.fullmatch(argv[2])):
-            return Program(int(match["code"]), f"{match['echo']}\n" if match["echo"] else "")
+        """What ``argv`` does; ``sh -c "[echo words[ >&2]][; exit n]"`` is understood."""
+        shell = len(argv) == 3 and argv[0] in ("sh", "/bin/sh") and argv[1] == "-c" and argv[2]
+        if shell and (match := _SHELL.fullmatch(shell)):
+            said = f"{match['echo']}\n" if match["echo"] else ""
+            code = int(match["code"] or 0)
+            return Program(code, errors=said) if match["error"] else Program(code, said)
         program = self.programs.get(argv[0], self.other)
         if program.output is None:
             return Program(program.exit_code, " ".join(argv[1:]) + "\n", program.heeds_term)

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 
 from runtime_server.engine import labels as tags
 from runtime_server.engine.base import Volume
-from runtime_server.engine.memory_containers import Container
-from runtime_server.engine.memory_world import World
+from runtime_server.engine.memory_calls import MemoryCalls
 from runtime_server.errors import EngineFailed
 
-METHODS = ("ensure_volume", "find_volume", "list_volumes", "volume_sizes", "remove_volume", "give_folder")
 
-
-class MemoryVolumes:
+class MemoryVolumes(MemoryCalls):
     """What ``MemoryEngine`` can do with volumes. The Engine protocol's docstrings say what each method does.
 
     Attributes:
-        instance: whose.
         given: the folders that ``give_folder`` was called for, as pairs of runtime id and path.
     """
 
-    instance: str
     given: list[tuple[str, str]]
-    _world: World
-
-    def _call(self, method: str) -> AbstractContextManager[None]:
-        raise NotImplementedError
-
-    def _own(self, container: str) -> Container:
-        raise NotImplementedError
 
     def ensure_volume(self, name: str, labels: Mapping[str, str]) -> Volume:
         """The volume, made where it is missing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from threading import RLock
+from threading import Condition, RLock
 
 from runtime_server.engine.base import (
     ContainerMissing,
@@ -19,6 +19,7 @@ from runtime_server.engine.base import (
     Volume,
     VolumeInUse,
 )
+from runtime_server.engine.memory_commands import MemoryExec
 from runtime_server.engine.memory_containers import Container, Ports
 from runtime_server.engine.memory_events import EventLog
 from runtime_server.engine.memory_images import Images
@@ -49,6 +50,8 @@ class World:
 
     def __init__(self, clock: Callable[[], float], cpus: float, runtime_classes: tuple[str, ...]) -> None:
         self.lock = RLock()
+        self.changed = Condition(self.lock)
+        """Told whenever a container's state or output changes, or the engine goes away or comes back."""
         self.clock = clock
         self.images = Images()
         self.networks = {"bridge", "none", "host"}
@@ -56,6 +59,7 @@ class World:
         self.containers: dict[str, Container] = {}
         self.volumes: dict[str, Volume] = {}
         self.away = False
+        self.execs: dict[str, MemoryExec] = {}
         self._cpus = cpus
         self._runtime_classes = runtime_classes
         self._ports = Ports()
@@ -106,9 +110,15 @@ class World:
         container.started_at = self.clock()
         container.state = ContainerState.RUNNING
         self._emit(container, "start")
-        container.write(program.output or "")
+        self.write(container, program.output or "")
+        self.write(container, program.errors, "stderr")
         if program.ends_at_once is not None:
             self.exit(container, program.ends_at_once)
+
+    def write(self, container: Container, text: str, stream: str = "stdout") -> None:
+        """Add to its output."""
+        container.write(text, stream, self.clock())
+        self.changed.notify_all()
 
     def exit(self, container: Container, code: int, *, oom: bool = False) -> None:
         """Its process ends by itself; its restart policy may start it again."""
@@ -185,3 +195,4 @@ class World:
         oom = action == "oom"
         event = EngineEvent(container.container_id, container.runtime_id, action, self.clock(), exit_code, oom)
         self.log.emit(container.instance, event)
+        self.changed.notify_all()

@@ -20,6 +20,7 @@ from runtime_server.engine.base import (
     RuntimeSpec,
     Snapshot,
 )
+from runtime_server.engine.inside import ExecSpec
 from runtime_server.errors import ImageReferenceInvalid
 from runtime_server.models import EngineVersion, HostPort
 
@@ -89,6 +90,23 @@ def create_body(spec: RuntimeSpec) -> dict[str, Any]:
         body["Cmd"] = list(spec.command)
     if spec.entrypoint is not None:
         body["Entrypoint"] = list(spec.entrypoint)
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def exec_body(spec: ExecSpec, marker: str) -> dict[str, Any]:
+    """The body of ``POST /containers/{id}/exec``; ``marker`` is the variable that holds the spec's."""
+    marked = {**spec.environment, **({marker: spec.marker} if spec.marker else {})}
+    body: dict[str, Any] = {
+        "Cmd": list(spec.command),
+        "Env": [f"{name}={value}" for name, value in marked.items()],
+        "AttachStdin": spec.stdin,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": spec.tty,
+        "Privileged": False,
+        "WorkingDir": spec.working_dir,
+        "User": spec.user,
+    }
     return {key: value for key, value in body.items() if value is not None}
 
 

@@ -34,6 +34,8 @@ from runtime_server.models.builds import (
     ImageInfo,
     RegistryPrefix,
 )
+from runtime_server.models.exec import ExecChunk, ExecEnd, ExecOutcome, ExecRequest, ExecResult
+from runtime_server.models.logs import LogLine
 from runtime_server.models.readiness import CommandReady, HttpReady, LogReady, ReadyCheck, RunningReady
 from runtime_server.models.runtime import (
     ActionResponse,
@@ -80,6 +82,11 @@ __all__ = [
     "Device",
     "EngineVersion",
     "EnvironmentName",
+    "ExecChunk",
+    "ExecEnd",
+    "ExecOutcome",
+    "ExecRequest",
+    "ExecResult",
     "Exit",
     "Failure",
     "FieldError",
@@ -90,6 +97,7 @@ __all__ = [
     "HttpReady",
     "ImageExists",
     "ImageInfo",
+    "LogLine",
     "LogReady",
     "Name",
     "PauseRequest",

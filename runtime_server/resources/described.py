@@ -98,3 +98,18 @@ SESSION: Final[dict[str, Any]] = {
 def acted(status: str, message: str) -> dict[str, Any]:
     """An example of an ``ActionResponse``."""
     return {**RUNTIME, "status": status, "message": message, "changed": True, "warnings": []}
+
+
+EXEC: Final[dict[str, Any]] = {
+    "exec_id": CONTAINER,
+    "exit_code": 0,
+    "timed_out": False,
+    "killed": None,
+    "duration": 0.113,
+    "finished_at": "2026-01-31T12:00:00Z",
+    "stdout": "hello\n",
+    "stderr": "",
+    "truncated": False,
+    "encoding": "utf-8",
+    "warnings": [],
+}

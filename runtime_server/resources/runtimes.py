@@ -5,18 +5,15 @@ from __future__ import annotations
 import falcon
 
 from runtime_server import errors, models
-from runtime_server.errors import RuntimeNotFound
 from runtime_server.models import RenewRequest
 from runtime_server.resources import described
+from runtime_server.resources.naming import named
 from runtime_server.web.answers import set_answer
 from runtime_server.web.body import read_body, read_query
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.idempotency import answer_once
 from runtime_server.web.operation import Answered, Operation, Resource
 from runtime_server.web.queries import RuntimeQuery, RuntimesQuery
-
-MAX_NAME = 128
-"""No id and no alias is longer."""
 
 
 class Runtimes(Resource):
@@ -106,15 +103,3 @@ class Renewal(Resource):
         """Set anew when a runtime ends."""
         caller, name, request = req.context.caller, named(req, runtime_id), read_body(req, RenewRequest)
         answer_once(req, resp, self._calls, lambda: self._manager.renew(caller, name, request.ttl))
-
-
-def named(req: ApiRequest, runtime_id: str) -> str:
-    """The name of a runtime in a path, for the access log as well.
-
-    Raises:
-        RuntimeNotFound: nothing can have that name.
-    """
-    req.context.runtime_id = runtime_id
-    if not runtime_id.isascii() or not runtime_id.isprintable() or len(runtime_id) > MAX_NAME:
-        raise RuntimeNotFound("No runtime of yours has this id or name.")
-    return runtime_id

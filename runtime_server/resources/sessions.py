@@ -7,7 +7,7 @@ import falcon
 from runtime_server import errors, models
 from runtime_server.models import Health, RuntimeBatch, RuntimeList
 from runtime_server.resources import described
-from runtime_server.resources.runtimes import named
+from runtime_server.resources.naming import named
 from runtime_server.web.answers import set_answer
 from runtime_server.web.body import read_query
 from runtime_server.web.context import ApiRequest

@@ -26,6 +26,7 @@ from runtime_server.models import (
 from runtime_server.runtimes import sessions
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder, runtime_lock
+from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.reads import RuntimeReads
 from runtime_server.runtimes.renewals import Renewals
@@ -55,7 +56,7 @@ class RuntimeManager(RuntimeReads):
         lane: bounds waiting threads.
         locks: the folder of runtimes' locks.
         renewals: ends that labels don't know.
-        rebuilding: while this file is there, records are missing.
+        lookup: finds runtimes.
         holder: this process.
         quotas: what owners may have.
         views: makes what callers see.
@@ -74,7 +75,7 @@ class RuntimeManager(RuntimeReads):
         lane: SlowLane,
         locks: Path,
         renewals: Renewals,
-        rebuilding: Path,
+        lookup: Lookup,
         holder: Holder,
         quotas: Quotas,
         views: Views,
@@ -86,7 +87,7 @@ class RuntimeManager(RuntimeReads):
             sync=sync,
             liveness=liveness,
             lane=lane,
-            rebuilding=rebuilding,
+            lookup=lookup,
             views=views,
             max_wait=max_wait,
         )
@@ -108,7 +109,7 @@ class RuntimeManager(RuntimeReads):
         Raises:
             Problem: any of the catalogue's that a start can end with.
         """
-        self._refuse_while_rebuilding()
+        self._lookup.refuse_while_rebuilding()
         request = sessions.named(request.model_copy(update={"wait": min(request.wait, self._max_wait)}))
         request = self._starts.completed(request)
         for _ in range(10):
@@ -129,7 +130,7 @@ class RuntimeManager(RuntimeReads):
 
         ``created``: this same call began it, in an attempt whose answer was lost.
         """
-        live = self._current(live)
+        live = self._lookup.current(live)
         if live.status is RuntimeStatus.STOPPING:
             ended = self._lane.until(lambda: self._has_left(live, RuntimeStatus.STOPPING), request.wait)
             if ended is None:
@@ -168,7 +169,7 @@ class RuntimeManager(RuntimeReads):
     def _switch(
         self, caller: Caller, name: str, action: Action, call: Callable[[str], bool], word: str
     ) -> ActionResponse:
-        record = self._find(caller, name)
+        record = self._lookup.find(caller, name)
         status = target(action, record)
         if status is record.status and self._liveness.live():
             return self._views.acted(record, caller, f"The runtime is {word} already.", changed=False)
@@ -245,7 +246,7 @@ class RuntimeManager(RuntimeReads):
         Raises:
             RuntimeNotFound, RuntimeBusy, EngineUnreachable, EngineTimeout.
         """
-        record, changed = self._stops.stop(self._find(caller, name), timeout=timeout, remove=remove)
+        record, changed = self._stops.stop(self._lookup.find(caller, name), timeout=timeout, remove=remove)
         word = str(record.status) if record.status is not RuntimeStatus.ERROR else "in error"
         message = f"The runtime is {word}{'' if changed else ' already'}."
         return self._views.acted(record, caller, message, changed=changed)
@@ -265,12 +266,12 @@ class RuntimeManager(RuntimeReads):
             RuntimeNotFound: there is none.
             InvalidState: it has ended, or an expiry has begun.
         """
-        record = self._find(caller, name)
+        record = self._lookup.find(caller, name)
         target(Action.RENEW, record)
         end = None if ttl is None else time.time() + ttl
         changed = self._store.change(record.runtime_id, only_from=LIVE, expires_at=end)
         if changed is None:
-            raise invalid(Action.RENEW, self._find(caller, record.runtime_id).status)
+            raise invalid(Action.RENEW, self._lookup.find(caller, record.runtime_id).status)
         self._renewals.keep(record.runtime_id, end)
         return self._views.runtime(changed, caller)
 

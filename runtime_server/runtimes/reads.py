@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from runtime_server._version import __version__
 from runtime_server.engine.base import Engine
@@ -18,6 +17,7 @@ from runtime_server.errors import (
 from runtime_server.models import Readiness, Runtime, RuntimePage, RuntimeStatus, Version
 from runtime_server.runtimes import cursors
 from runtime_server.runtimes.caller import Caller
+from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.stops import last_lines
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.views import Views
@@ -37,7 +37,7 @@ class RuntimeReads:
         sync: brings records up to date.
         liveness: whether the store can be trusted.
         lane: bounds waiting threads.
-        rebuilding: while this file is there, records are missing.
+        lookup: finds runtimes.
         views: makes what callers see.
         max_wait: the longest wait of a request, seconds.
     """
@@ -50,7 +50,7 @@ class RuntimeReads:
         sync: Sync,
         liveness: Liveness,
         lane: SlowLane,
-        rebuilding: Path,
+        lookup: Lookup,
         views: Views,
         max_wait: float,
     ) -> None:
@@ -59,7 +59,7 @@ class RuntimeReads:
         self._sync = sync
         self._liveness = liveness
         self._lane = lane
-        self._rebuilding = rebuilding
+        self._lookup = lookup
         self._views = views
         self._max_wait = max_wait
 
@@ -85,7 +85,7 @@ class RuntimeReads:
             RuntimeNotFound: there is none.
             TooManyWaiting: all threads that may wait do.
         """
-        record = self._find(caller, name)
+        record = self._lookup.find(caller, name)
         if wait_for is not None and not settled(record, wait_for):
             record = self._wait(record, wait_for, min(timeout, self._max_wait))
         return self._shown(record, caller, values=values)
@@ -102,10 +102,6 @@ class RuntimeReads:
             until(look, timeout)
         return last
 
-    def _current(self, record: Record) -> Record:
-        """The record, after a look at the engine where the store can't be trusted to be up to date."""
-        return self._all_current([record])[0]
-
     def session(self, caller: Caller, session_id: str) -> Runtime:
         """The session's live runtime, else its last one that isn't removed.
 
@@ -121,7 +117,7 @@ class RuntimeReads:
             with suppress(RuntimeNotFound):
                 record = self._of_session(caller, each)
                 found[record.runtime_id] = record
-        return self._views.runtimes(self._all_current(list(found.values())), caller)
+        return self._views.runtimes(self._lookup.all_current(list(found.values())), caller)
 
     def lookup(self, caller: Caller, name: str) -> Runtime:
         """The runtime of that id or alias, else of that session.
@@ -136,10 +132,10 @@ class RuntimeReads:
 
     def running(self, caller: Caller) -> Sequence[Runtime]:
         """The caller's own runtimes that are starting or running, newest first."""
-        self._refuse_while_rebuilding()
+        self._lookup.refuse_while_rebuilding()
         statuses = (RuntimeStatus.STARTING, RuntimeStatus.RUNNING)
         found = self._store.page(caller.owner, statuses=statuses, labels={}, after=None, limit=None)
-        current = [record for record in self._all_current(found) if record.status in statuses]
+        current = [record for record in self._lookup.all_current(found) if record.status in statuses]
         return self._views.runtimes(current, caller)
 
     def list(
@@ -165,7 +161,7 @@ class RuntimeReads:
         Raises:
             ValidationFailed: not a cursor of ours.
         """
-        self._refuse_while_rebuilding()
+        self._lookup.refuse_while_rebuilding()
         shown = statuses or [status for status in RuntimeStatus if status is not RuntimeStatus.REMOVED]
         after = cursors.decode(cursor) if cursor else None
         if owner is not None and not caller.sees(owner):
@@ -175,7 +171,7 @@ class RuntimeReads:
         more = len(found) > limit
         found = found[:limit]
         next_cursor = cursors.encode(found[-1]) if more else None
-        current = [record for record in self._all_current(found) if record.status in shown]
+        current = [record for record in self._lookup.all_current(found) if record.status in shown]
         return RuntimePage(runtimes=self._views.runtimes(current, caller), next_cursor=next_cursor)
 
     def _of_session(self, caller: Caller, session_id: str) -> Record:
@@ -183,34 +179,24 @@ class RuntimeReads:
             caller.owner, session_id
         )
         if record is None:
-            self._refuse_while_rebuilding()
+            self._lookup.refuse_while_rebuilding()
             raise RuntimeNotFound("No runtime has that session.")
         return record
 
     def _shown(self, record: Record, caller: Caller, *, values: bool = False) -> Runtime:
-        record = self._current(record)
+        record = self._lookup.current(record)
         output = None
         if record.status is RuntimeStatus.STARTING and record.container_id is not None:
             with suppress(EngineUnreachable, EngineTimeout):
                 output = last_lines(self._engine, record.container_id)
         return self._views.runtime(record, caller, values=values, output=output)
 
-    def _all_current(self, records: Sequence[Record]) -> Sequence[Record]:
-        """As ``_current``, asking an engine that fails no more than once: each question may take its timeout."""
-        if self._liveness.live():
-            return records
-        current = list(records)
-        with suppress(EngineFailed, EngineUnreachable, EngineTimeout, StorageUnavailable):
-            for index, record in enumerate(records):
-                current[index] = self._sync.sync(record)
-        return current
-
     def readiness(self) -> Readiness:
         """Whether the engine and the store answer."""
         try:
             self._engine.ping()
             self._store.get("")
-            self._refuse_while_rebuilding()
+            self._lookup.refuse_while_rebuilding()
         except (EngineFailed, EngineUnreachable, EngineTimeout, StorageUnavailable) as problem:
             return Readiness(ready=False, reason=problem.detail)
         return Readiness(ready=True)
@@ -222,26 +208,3 @@ class RuntimeReads:
         except (EngineFailed, EngineUnreachable, EngineTimeout):
             engine = None
         return Version(server=__version__, api=API_VERSION, engine=engine)
-
-    def _find(self, caller: Caller, name: str) -> Record:
-        """The runtime of that id, else the caller's own of that alias, else, for an admin, the only one of it.
-
-        An id goes first: nobody can name a runtime of theirs so that an admin takes it for another.
-        """
-        record = self._store.get(name)
-        if record is None or not caller.sees(record.owner):
-            record = self._store.by_alias(caller.owner, name)
-        if record is None and caller.admin:
-            named = self._store.named(name)
-            if len({each.owner for each in named}) > 1:
-                raise RuntimeNotFound("Several owners have a runtime of that name; an id says which is meant.")
-            record = named[0] if named else None
-        if record is None:
-            self._refuse_while_rebuilding()
-            raise RuntimeNotFound("No runtime has that id or alias.")
-        return record
-
-    def _refuse_while_rebuilding(self) -> None:
-        """A runtime, or a session's, may exist without its record: a second start would double it."""
-        if self._rebuilding.exists():
-            raise StorageUnavailable("The records are being rebuilt from the containers' labels.", retry_after=1)

@@ -18,6 +18,7 @@ class Action(StrEnum):
     STOP = "stop"
     REMOVE = "remove"
     RENEW = "renew"
+    EXEC = "exec"
 
 
 TRANSITIONS: dict[Action, dict[S, S]] = {
@@ -34,6 +35,7 @@ TRANSITIONS: dict[Action, dict[S, S]] = {
     },
     Action.REMOVE: dict.fromkeys(S, S.REMOVED),
     Action.RENEW: {S.STARTING: S.STARTING, S.RUNNING: S.RUNNING, S.PAUSED: S.PAUSED},
+    Action.EXEC: {S.RUNNING: S.RUNNING},
 }
 """Where an action is allowed, with the state that it leads to; the same state means that it changes nothing."""
 
@@ -58,18 +60,19 @@ def target(action: Action, record: Record) -> S:
 def invalid(action: Action, status: S) -> InvalidState:
     """The refusal of the action in that state."""
     return InvalidState(
-        f"A runtime that is {status} can't be {_PAST[action]}.",
+        f"A runtime that is {status} can't {_CANT[action]}.",
         runtime_status=str(status),
         allowed_actions=allowed(status),
     )
 
 
-_PAST = {
-    Action.PAUSE: "paused",
-    Action.RESUME: "resumed",
-    Action.STOP: "stopped",
-    Action.REMOVE: "removed",
-    Action.RENEW: "renewed",
+_CANT = {
+    Action.PAUSE: "be paused",
+    Action.RESUME: "be resumed",
+    Action.STOP: "be stopped",
+    Action.REMOVE: "be removed",
+    Action.RENEW: "be renewed",
+    Action.EXEC: "run a command",
 }
 
 _SEEN = {

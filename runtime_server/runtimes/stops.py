@@ -14,11 +14,11 @@ import structlog
 from runtime_server.engine.base import ContainerMissing, Engine, Snapshot
 from runtime_server.errors import EngineFailed, Problem, RuntimeBusy, RuntimeNotFound, StorageUnavailable
 from runtime_server.models import RuntimeStatus
-from runtime_server.runtimes import starts, views
+from runtime_server.runtimes import views
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.waits import SlowLane, until
 from runtime_server.store.records import IdTaken, Operation, Record
-from runtime_server.store.slots import QUEUED, READYING
+from runtime_server.store.slots import QUEUED, READYING, START
 from runtime_server.store.store import LIVE, Store
 
 log = structlog.get_logger("runtime_server.stops")
@@ -151,7 +151,7 @@ class Stops:
         """Wait until a start in flight has noticed that it is no longer wanted."""
 
         def gone() -> bool | None:
-            start = self._store.operations.find(starts.KIND, record.owner, record.runtime_id)
+            start = self._store.operations.find(START, record.owner, record.runtime_id)
             if start is not None and start.stage in (QUEUED, READYING) and self._store.slots.withdraw(start.id):
                 return True  # nobody is at work on it
             if start is not None and not self._holder.alive(start):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from runtime_server.errors import TooManyWaiting
+from runtime_server.errors import Problem, TooManyWaiting
 from runtime_server.models import RuntimeStatus
 from runtime_server.store.records import Record
 
@@ -23,20 +23,22 @@ class SlowLane:
 
     Args:
         places: how many may wait at once.
+        refusal: what others get.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, refusal: type[Problem] = TooManyWaiting) -> None:
         self._places = threading.BoundedSemaphore(places)
+        self._refusal = refusal
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """Wait within a place.
 
         Raises:
-            TooManyWaiting: all are taken.
+            TooManyWaiting: all are taken (or the lane's own refusal).
         """
         if not self._places.acquire(blocking=False):
-            raise TooManyWaiting("All threads for waiting requests are taken.", retry_after=1)
+            raise self._refusal("All threads for requests of this kind are taken.", retry_after=1)
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from runtime_server._version import __version__
 from runtime_server.errors import CATALOGUE, TYPE_PREFIX, Problem, ValidationFailed
 from runtime_server.models import FieldError, ProblemBody
-from runtime_server.web.operation import Operation, Route
+from runtime_server.web.operation import Answered, Operation, Route
 from runtime_server.web.problems import MEDIA_TYPE
 
 _SCHEMAS = "#/components/schemas/"
@@ -100,11 +100,25 @@ def _responses(operation: Operation) -> dict[str, Any]:
         found[str(status)] = {
             "description": answer.description,
             "headers": headers,
-            "content": {answer.media_type: content},
+            "content": {answer.media_type: content, **_lines(answer)},
         }
     for status in sorted({each.status for each in operation.problems} - set(operation.answers)):
         found[str(status)] = _problem_response([each for each in operation.problems if each.status == status])
     return found
+
+
+def _lines(answer: Answered) -> dict[str, Any]:
+    """A stream's other forms; OpenAPI 3.1 can't describe a line, so a parser's view of the whole is told in words."""
+    return {
+        media_type: {
+            "schema": {
+                "type": "string",
+                "description": f"A `{model.__name__}` in each line; also `heartbeat`, `end` and `error`.",
+            },
+            "x-line-schema": {"$ref": _SCHEMAS + model.__name__},
+        }
+        for media_type, model in answer.lines.items()
+    }
 
 
 def _problem_response(problems: Sequence[type[Problem]]) -> dict[str, Any]:
@@ -175,6 +189,12 @@ def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
         for each in operations
         for answer in each.answers.values()
         if answer.model is not None
+    ]
+    models += [
+        (model, "serialization")
+        for each in operations
+        for answer in each.answers.values()
+        for model in answer.lines.values()
     ]
     _, schema = models_json_schema(list(dict.fromkeys(models)), ref_template=_SCHEMAS + "{model}")
     found: dict[str, Any] = schema["$defs"]

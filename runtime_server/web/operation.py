@@ -28,8 +28,10 @@ from runtime_server.settings import Settings
 if TYPE_CHECKING:
     from runtime_server.builds.builds import Builds
     from runtime_server.runtimes.calls import Calls
+    from runtime_server.runtimes.inside import Inside
     from runtime_server.runtimes.manager import RuntimeManager
     from runtime_server.runtimes.workspaces import Workspaces
+    from runtime_server.web.streaming import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,14 @@ class Answered:
         model: its JSON; None where it isn't JSON.
         example: a value of the model.
         media_type: where ``model`` is None.
+        lines: of a stream: the media types in which it comes instead if it is asked for, and what each line is.
     """
 
     description: str
     model: type[BaseModel] | None = None
     example: Mapping[str, Any] | Sequence[Any] | None = None
     media_type: str = "application/json"
+    lines: Mapping[str, type[BaseModel]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,8 @@ class Services:
     calls: Calls
     workspaces: Workspaces
     builds: Builds
+    inside: Inside
+    streams: Streams
     routes: tuple[Route, ...] = field(default=(), repr=False)
 
 
@@ -143,6 +149,7 @@ class Resource:
         self._manager = services.manager
         self._calls = services.calls
         self._builds = services.builds
+        self._inside = services.inside
 
     def __init_subclass__(cls) -> None:
         on_get = vars(cls).get("on_get")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def query_of(route: Route) -> str:
 
 
 def without_key(api: Api) -> Api:
-    return Api(TestClient(api.client.app), api.manager, api.calls, api.builds)
+    return dataclasses.replace(api, client=TestClient(api.client.app))
 
 
 def test_the_table_is_what_falcon_serves(api: Api) -> None:
@@ -94,7 +95,9 @@ def test_get_routes_refuse_unknown_query_parameters_and_answer_head(api: Api, ro
     assert refused.json["errors"] == [{"loc": ["colour"], "msg": "Unknown field", "type": "extra_forbidden"}]
     query = query_of(route)
     head, get = (api.ask(method, path_of(route), query_string=query) for method in ("HEAD", "GET"))
-    assert (head.status_code, head.text, head.headers["Content-Length"]) == (200, "", str(len(get.content)))
+    assert (head.status_code, head.text) == (200, "")
+    # A stream's length is known to nobody.
+    assert head.headers.get("Content-Length") == get.headers.get("Content-Length")
 
 
 @pytest.mark.parametrize("path", ["/", "/nope", "/runtimes/a/b", "/start/now", "/%00", "/runtimes/x%2Fy/renew/"])

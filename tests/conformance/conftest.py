@@ -28,8 +28,9 @@ class Bench:
     exposing_image: str
     """An image like ``image`` that exposes 8000/tcp."""
 
-    def __init__(self, connect: Callable[[str], Engine]) -> None:
+    def __init__(self, connect: Callable[[str], Engine], say: Callable[[str, str, str], None]) -> None:
         self._connect = connect
+        self._say = say
         self._engines: list[Engine] = []
         self.instance = "conformance-" + secrets.token_hex(4)
         self.engine = self.connect()
@@ -72,6 +73,10 @@ class Bench:
             self.engine.remove(container)
         return container
 
+    def say(self, container: str, line: str, stream: str = "stdout") -> None:
+        """Have the container write a line."""
+        self._say(container, line, stream)
+
     def state(self, container: str) -> str:
         try:
             return str(self.engine.inspect(container).state)
@@ -96,14 +101,26 @@ class Bench:
 def _in_memory() -> Bench:
     root = MemoryEngine("root")
     root.add_image("exposing", exposed=("8000/tcp",))
-    bench = Bench(root.sibling)
+    bench: Bench
+
+    def say(container: str, line: str, stream: str) -> None:
+        assert isinstance(bench.engine, MemoryEngine)
+        bench.engine.write(container, f"{line}\n", stream)
+
+    bench = Bench(root.sibling, say)
     bench.image, bench.exposing_image = "busybox", "exposing"
     return bench
 
 
 def _on_docker(request: pytest.FixtureRequest) -> Bench:
     request.getfixturevalue("test_images")
-    bench = Bench(DockerEngine)
+    client = request.getfixturevalue("docker_client")
+
+    def say(container: str, line: str, stream: str) -> None:
+        script = f"echo '{line}' > /proc/1/fd/{1 if stream == 'stdout' else 2}"
+        client.exec_start(client.exec_create(container, ["/bin/sh", "-c", script])["Id"])
+
+    bench = Bench(DockerEngine, say)
     bench.image, bench.exposing_image = images.BUSYBOX, images.EXPOSING
     return bench
 

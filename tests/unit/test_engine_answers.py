@@ -285,6 +285,43 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
         {},
     ),
     ("bad mount", "start", 500, 'invalid tmpfs option ["zz"]', SpecRejected, {}),
+    (
+        "exec not allowed",
+        "exec",
+        409,
+        "Container 3bd7149ba5ad is paused, unpause the container before exec",
+        InvalidState,
+        {"runtime_status": None, "allowed_actions": None},
+    ),
+    ("exec refused", "exec", 400, "OCI runtime exec failed: exec failed: something new", SpecRejected, {}),
+    (
+        "working directory",
+        "exec",
+        400,
+        'OCI runtime exec failed: exec failed: unable to start container process: chdir to cwd ("/no") set in '
+        "config.json failed: no such file or directory: unknown",
+        SpecRejected,
+        {},
+    ),
+    (
+        "command not found",
+        "exec",
+        400,
+        'OCI runtime exec failed: exec failed: unable to start container process: exec: "no": executable file not '
+        "found in $PATH: unknown",
+        CommandNotFound,
+        {},
+    ),
+    (
+        "command not executable",
+        "exec",
+        400,
+        'OCI runtime exec failed: exec failed: unable to start container process: exec: "/etc/passwd": permission '
+        "denied: unknown",
+        CommandNotExecutable,
+        {},
+    ),
+    ("user", "exec", 400, "unable to find user no: no matching entries in passwd file", UserUnknown, {}),
     ("working directory", "create", 500, "Cannot mkdir: /etc/passwd is not a directory", SpecRejected, {}),
     (
         "working directory",

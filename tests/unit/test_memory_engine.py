@@ -18,6 +18,7 @@ from runtime_server.engine.base import (
     RuntimeSpec,
     Snapshot,
 )
+from runtime_server.engine.inside import ExecSpec, LogQuery
 from runtime_server.engine.memory import METHODS, MemoryEngine
 from runtime_server.engine.memory_images import Program, normalise
 from runtime_server.errors import (
@@ -255,6 +256,9 @@ CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "logs": lambda engine: engine.logs("runtime-0"),
     "http_status": lambda engine: engine.http_status(SEEN, 80, "/health", 1),
     "command_status": lambda engine: engine.command_status("runtime-0", ("true",), 1),
+    "log_entries": lambda engine: engine.log_entries("runtime-0", LogQuery()),
+    "exec": lambda engine: engine.exec("runtime-0", ExecSpec(("true",), "m")),
+    "exec_state": lambda engine: engine.exec_state("none"),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("ours"),
     "find_network": lambda engine: engine.find_network("ours"),

@@ -19,6 +19,7 @@ import pytest
 from runtime_server.engine import labels
 from runtime_server.engine.base import Engine, RegistryLogin, RuntimeSpec
 from runtime_server.engine.docker import DockerEngine
+from runtime_server.engine.inside import ExecSpec, LogQuery
 
 DOCUMENT = Path(__file__).parents[2] / "SECURITY.md"
 ID = "ab" * 32
@@ -138,6 +139,14 @@ def fake() -> Iterator[tuple[DockerEngine, set[str]]]:
     server.server_close()
 
 
+def every_exec(engine: DockerEngine) -> None:
+    """A command, its terminal's size, and its end."""
+    session = engine.exec(ID, ExecSpec(("true",), "marker", tty=True))
+    session.resize(24, 80)
+    session.kill()
+    session.close()
+
+
 CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "ping": lambda engine: engine.ping(),
     "version": lambda engine: engine.version(),
@@ -155,6 +164,9 @@ CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "logs": lambda engine: engine.logs(ID),
     "http_status": lambda engine: engine.http_status(engine.inspect(ID), 80, "/health", 1),
     "command_status": lambda engine: engine.command_status(ID, ("true",), 1),
+    "exec": every_exec,
+    "exec_state": lambda engine: engine.exec_state(ID),
+    "log_entries": lambda engine: engine.log_entries(ID, LogQuery()).close(),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("runtimes"),
     "find_network": lambda engine: engine.find_network("runtimes"),

@@ -20,6 +20,7 @@ TABLE = """
     stop    stopped   stopped  stopped  stopped   stopped  error    removed
     remove  removed   removed  removed  removed   removed  removed  removed
     renew   starting  running  paused   .         .        .        .
+    exec    .         running  .        .         .        .        .
 """
 HEAD, *LINES = [line.split() for line in TABLE.strip().splitlines()]
 EXPECTED = {
