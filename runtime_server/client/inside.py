@@ -7,10 +7,11 @@ from typing import Any, Literal, overload
 
 import pydantic_core
 
-from runtime_server.client.calls import Calls, new_key, parse, post, runtime_path, seconds
+from runtime_server.client.calls import Calls, new_key, post, runtime_path, seconds
 from runtime_server.client.execs import ExecStream
 from runtime_server.client.logs import LogStream
 from runtime_server.client.ndjson import NDJSON
+from runtime_server.client.replies import parse
 from runtime_server.client.transport import Call
 from runtime_server.models import ExecRequest, ExecResult
 
