@@ -1,8 +1,8 @@
-"""One world for all tests, twice: on the in-memory engine, and on Docker (marked ``engine``)."""
+"""The worlds that tests work in: the in-memory engine, and Docker (marked ``engine``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import pytest
@@ -35,10 +35,21 @@ def on_docker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield OnDocker(served)
 
 
-@pytest.fixture(params=["memory", pytest.param("docker", marks=pytest.mark.engine)])
+@pytest.fixture
 def world(request: pytest.FixtureRequest) -> World:
-    found: World = request.getfixturevalue("in_memory" if request.param == "memory" else "on_docker")
+    """In memory, unless a test asks for ``docker``."""
+    asked = getattr(request, "param", "memory")
+    found: World = request.getfixturevalue("on_docker" if asked == "docker" else "in_memory")
     return found
+
+
+def clients(memory: Sequence[Kind], docker: Sequence[Kind] = ()) -> pytest.MarkDecorator:
+    """A test's ``kind`` and ``world``: these in memory, those on Docker."""
+    cases = [pytest.param(kind, "memory", id=kind.version) for kind in memory]
+    cases += [
+        pytest.param(kind, "docker", id=f"{kind.version} on docker", marks=pytest.mark.engine) for kind in docker
+    ]
+    return pytest.mark.parametrize(("kind", "world"), cases, indirect=["world"])
 
 
 Make = Callable[..., Client]

@@ -160,7 +160,8 @@ class RemoteSandboxService:
 
     def pause_old(self, most: int) -> list[str]:
         """Pause the oldest ones beyond ``most``."""
-        mine = [each for each in self.stored if each in self.running_now()]
+        running = self.running_now()
+        mine = [each for each in self.stored if each in running]
         return [each for each in mine[: max(0, len(mine) - most)] if self.pause_sandbox(each)]
 
     def running_now(self) -> set[str]:
