@@ -8,7 +8,7 @@ from tests.golden.wire import HTTPX, LOOKS, GaveUp, Refused, Wire
 
 
 class ApiRemoteWorkspace:
-    """As of 1.7.4 to 1.58.2. It calls with a limit of 60 s, /start and /resume with 300 s, /stop and /pause with 30 s.
+    """As of 1.7.4 to 1.58.2. A call's limit is 60 s, that of /start and /resume 300 s, that of /stop and /pause 30 s.
 
     Since 1.1.0 it compares its HTTP client's base URL with ``url``, which therefore must have no path.
     """
@@ -135,7 +135,7 @@ class ApiRemoteWorkspace16(ApiRemoteWorkspace):
 
 
 class ApiRemoteWorkspace10(ApiRemoteWorkspace16):
-    """As of 1.0.0: another runtime class, no pull policy, and no X-API-Key, so that it needs a server without keys."""
+    """As of 1.0.0: another runtime class, no pull policy, and no X-API-Key: it needs a server without keys."""
 
     version = "sdk 1.0.0"
     runtime_class = "sysbox"

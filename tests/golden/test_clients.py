@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from runtime_server.testing import in_memory_server
 from tests.golden import agents
 from tests.golden.conftest import Make, clients
+from tests.golden.sdk import ApiRemoteWorkspace10
 from tests.golden.v0 import RemoteRuntime009
 from tests.golden.wire import LOOKS, GaveUp
-from tests.golden.world import ALL, SDK, SESSIONS, V0, V1, Client, Kind, World
+from tests.golden.world import ALL, SDK, SESSIONS, V0, V1, Client, InMemory, Kind, World
 
 NEWEST = (SDK[0], V0[0], V1[0])
 
@@ -166,9 +168,7 @@ def test_it_gives_up_what_fails(kind: Kind, image: str, make: Make, world: World
         assert agents.LAST_WORDS in str(failed.value)
     # V0 stopped what had failed, until 0.25.
     stopped_it = kind in V0[1:]
-    assert (found["status"], found["pod_status"]) == (
-        ("stopped", "Not Found") if stopped_it else ("error", "Failed")
-    )
+    assert (found["status"], found["pod_status"]) == (("stopped", "Not Found") if stopped_it else ("error", "Failed"))
 
     second = make(kind, client.session_id)
     second.connect()
@@ -184,6 +184,19 @@ def test_it_gives_up_an_image_that_nobody_has(kind: Kind, make: Make, world: Wor
     found = client.wire.ask("GET", f"/sessions/{client.session_id}")
     assert "ImagePullBackOff" in found["status_detail"] or "ErrImagePull" in found["status_detail"]
     assert (found["status"], found["pod_status"]) == ("error", "Failed")
+
+
+def test_the_first_sdk_works_without_keys() -> None:
+    with in_memory_server(auth="off") as server:
+        world = InMemory(server)
+        first = ApiRemoteWorkspace10(world.wire(), "keyless", agents.AGENT)
+        first.connect()
+        first.pause()
+        second = ApiRemoteWorkspace10(world.wire(), "keyless", agents.AGENT)
+        second.connect()
+        assert held(second) == held(first)
+        second.close()
+        assert status(first) == ("stopped", "Not Found")
 
 
 @clients(SESSIONS)

@@ -86,9 +86,10 @@ def test_a_runtime_class_that_the_host_lacks(kind: Kind, make: Make, world: OnDo
     has = set(world.docker.info()["Runtimes"])
     used = world.docker.inspect_container(client.runtime_id)["HostConfig"]["Runtime"]
     assert used in has
-    assert used == "sysbox-runc" or "sysbox-runc" in client.wire.ask("GET", f"/runtime/{client.runtime_id}")[
-        "status_detail"
-    ]
+    assert (
+        used == "sysbox-runc"
+        or "sysbox-runc" in client.wire.ask("GET", f"/runtime/{client.runtime_id}")["status_detail"]
+    )
 
 
 @clients([], docker=[SDK[0]])

@@ -63,8 +63,7 @@ def test_a_life(kind: Kind, make: Make) -> None:
     client = make(kind)
     client.connect()
     client.close()
-    calls = client.wire.paths(S=client.session_id, R=str(client.runtime_id))
-    assert [call.replace("<", "").replace(">", "") for call in calls] == LIVES[kind.version]
+    assert client.wire.paths(S=client.session_id, R=str(client.runtime_id)) == LIVES[kind.version]
 
 
 @clients(SESSIONS)
@@ -76,8 +75,7 @@ def test_a_resume(kind: Kind, make: Make) -> None:
     if kind in V1:
         second.stored = first.stored  # type: ignore[attr-defined]
     second.connect()
-    calls = second.wire.paths(S=first.session_id, R=str(first.runtime_id))
-    assert [call.replace("<", "").replace(">", "") for call in calls] == RESUMED[kind.version]
+    assert second.wire.paths(S=first.session_id, R=str(first.runtime_id)) == RESUMED[kind.version]
 
 
 @clients((SDK[0], *V0, RemoteRuntime009, V1[0]))

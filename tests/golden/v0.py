@@ -236,7 +236,7 @@ class RemoteRuntime012(RemoteRuntime014):
 
 
 class RemoteRuntime009(RemoteRuntime012):
-    """As of 0.9: no sessions yet; each object is a runtime with a name of its own, and only ``/alive`` is waited for."""
+    """As of 0.9: no sessions, a name for each runtime instead; only ``/alive`` is waited for."""
 
     version = "v0 0.9.8"
 
@@ -276,7 +276,7 @@ class RemoteRuntimeBuilder:
         assert answer.status_code == 200
         found = answer.json()
         if found["exists"]:
-            assert f"{found['image']['upload_time']}"
+            assert found["image"]["upload_time"]  # only printed
             assert found["image"]["image_size_bytes"] / 1024 / 1024 > 0
         return bool(found["exists"])
 

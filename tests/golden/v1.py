@@ -236,7 +236,7 @@ class RemoteSandboxService16(RemoteSandboxService):
 
 
 class RemoteSandboxService13(RemoteSandboxService16):
-    """As of 1.3: pod_status comes before status, and a start's answer has none to it; VS Code's URL has two slashes."""
+    """As of 1.3: pod_status comes before status, and that of a start's answer isn't looked at."""
 
     version = "v1 1.3.0"
 

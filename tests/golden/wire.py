@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import requests
 
@@ -21,11 +21,11 @@ LOOKS = 600
 Files = Sequence[tuple[str, tuple[str | None, str]]]
 
 
-class GaveUp(Exception):  # noqa: N818 - what the client did
+class GaveUp(Exception):
     """The client has given the runtime up, as it does on some answers."""
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """An answer that the client's ``raise_for_status`` raises on.
 
     Attributes:
@@ -41,18 +41,11 @@ class Refused(Exception):  # noqa: N818
 
 @dataclass
 class Call:
-    """A request as it was sent; its path without identifiers."""
+    """A request as it was sent."""
 
     method: str
     path: str
     body: Any = None
-
-
-class Reach(Protocol):
-    """Asks a runtime's own service."""
-
-    def __call__(self, url: str, headers: Mapping[str, str] | None = None) -> int:
-        """The status with which ``url`` answers. Raises ``ConnectionError`` where nothing does."""
 
 
 @dataclass
@@ -62,7 +55,7 @@ class Wire:
     Attributes:
         session: has its API at ``base_url``.
         key: this caller's.
-        reach: as above.
+        reach: asks a runtime's own service: the status with which a URL answers, or an ``OSError``.
         pause: waits for a moment between two looks.
         library: the headers that the client's HTTP library adds.
         sent: the requests so far.
@@ -72,7 +65,7 @@ class Wire:
     session: requests.Session
     base_url: str
     key: str | None
-    reach: Reach
+    reach: Callable[[str], int]
     pause: Callable[[], None]
     library: Mapping[str, str] = field(default_factory=lambda: HTTPX)
     headers: dict[str, str] = field(default_factory=dict)
@@ -122,12 +115,12 @@ class Wire:
         return answer.json()
 
     def paths(self, **names: str) -> list[str]:
-        """The calls so far in short, with names in the place of identifiers; what was repeated at once is told once."""
+        """The calls so far, with names in the place of identifiers; what was repeated at once is told once."""
         found: list[str] = []
         for call in self.sent:
             text = f"{call.method} {call.path}"
             for name, value in names.items():
-                text = text.replace(value, f"<{name}>")
+                text = text.replace(value, name)
             if not found or found[-1] != text:
                 found.append(text)
         return found

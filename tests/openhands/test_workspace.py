@@ -1,4 +1,7 @@
-"""A session's life, by ``APIRemoteWorkspace``. The tests go on from one another: an agent server takes long to boot."""
+"""A session's life, by ``APIRemoteWorkspace``.
+
+The tests go on from one another, since an agent server takes long to boot.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +42,11 @@ def run(workspace: APIRemoteWorkspace, command: str, **options: Any) -> str:
     """What a command writes that must succeed."""
     result = workspace.execute_command(command, **{"timeout": 60.0, **options})
     assert result.exit_code == 0, f"{result.stdout}\n{result.stderr}"
-    return result.stdout.strip()
+    return str(result.stdout).strip()
 
 
 def session(site: Site, server: Server) -> dict[str, Any]:
-    answer = requests.get(
-        f"{server.base_url}/sessions/{SESSION}", headers={"X-API-Key": site.key}, timeout=60
-    )
+    answer = requests.get(f"{server.base_url}/sessions/{SESSION}", headers={"X-API-Key": site.key}, timeout=60)
     answer.raise_for_status()
     found: dict[str, Any] = answer.json()
     return found
