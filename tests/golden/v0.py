@@ -260,7 +260,7 @@ class RemoteRuntime009(RemoteRuntime012):
 
 
 class RemoteRuntimeBuilder:
-    """Builds an image; as of 0.14 to 1.6 (0.9 wants the status 202, which all get)."""
+    """Builds an image; as of 0.14 to 1.6 (0.9 wants the status 202, which all get). By requests until 0.29."""
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
@@ -285,8 +285,10 @@ class RemoteRuntimeBuilder:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as tar:
             tar.add(folder, arcname=".")
-        files: list[tuple[str, tuple[str | None, str]]] = [
-            ("context", ("context.tar.gz", base64.b64encode(packed.getvalue()).decode())),
+        context = base64.b64encode(packed.getvalue()).decode()
+        files: list[Any] = [
+            # httpx guesses the type by the name, requests names none.
+            ("context", ("context.tar.gz", context, *(["application/x-tar"] if self.wire.library is HTTPX else []))),
             ("target_image", (None, tags[0])),
             *(("tags", (None, tag)) for tag in tags[1:]),
         ]

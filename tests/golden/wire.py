@@ -18,7 +18,8 @@ LIMIT = 60.0
 LOOKS = 600
 """How often a client looks at most before a test gives up."""
 
-Files = Sequence[tuple[str, tuple[str | None, str]]]
+Files = Sequence[tuple[str, tuple[str | None, str] | tuple[str | None, str, str]]]
+"""Parts of a form, as both libraries take them: a name, and a file's name, content and type."""
 
 
 class GaveUp(Exception):
