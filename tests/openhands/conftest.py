@@ -37,8 +37,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, docker: APIClient) -> Iterato
 
 @pytest.fixture(scope="module")
 def server(site: Site) -> Server:
-    """As docs/openhands.md has it: sudo works."""
-    return site.start(env={"RUNTIME_SERVER_NO_NEW_PRIVILEGES": "false"})
+    """As docs/openhands.md has it: sudo works, and a session's workspace is kept."""
+    return site.start(env={"RUNTIME_SERVER_NO_NEW_PRIVILEGES": "false", "RUNTIME_SERVER_WORKSPACE": "/workspace"})
 
 
 Connect = Callable[..., "APIRemoteWorkspace"]

@@ -152,12 +152,14 @@ def test_it_stops(workspace: APIRemoteWorkspace, site: Site, server: Server, con
     assert found["exit"]["signal"] == "SIGTERM", "the agent server ends by itself, within its grace"
 
 
-def test_it_starts_afresh_and_by_default_without_sudo(site: Site, connect_to: Connect) -> None:
-    server = site.start()
+def test_it_starts_afresh_in_its_workspace_and_by_default_without_sudo(site: Site, connect_to: Connect) -> None:
+    server = site.start(env={"RUNTIME_SERVER_WORKSPACE": "/workspace"})
     before = session(site, server)["runtime_id"]
-    fresh = connect_to(server, SESSION, keep_alive=False)
+    fresh = connect_to(server, SESSION)
     assert session(site, server)["runtime_id"] != before
-    assert run(fresh, "id -u; test -e /tmp/from-the-other || echo nothing left") == "10001\nnothing left"
+    assert run(fresh, "test -e /tmp/from-the-other || echo nothing left") == "nothing left"
+    assert run(fresh, "stat -c '%s %U' '/workspace/project/folder of its own/file'") == "3000000 openhands"
+    run(fresh, "touch /workspace/project/mine")
     refused = fresh.execute_command("sudo -n true")
     assert refused.exit_code != 0
     assert "no new privileges" in refused.stderr
