@@ -16,13 +16,15 @@ from tests.golden.world import Client, InMemory, Kind, OnDocker, World
 __all__ = ["docker_client", "test_images"]
 
 KEYS = "me:key-of-me,stranger:key-of-stranger"
+PREFIX = "runtime-server-test/golden"
+"""Where built images lie."""
 
 _number = count()
 
 
 @pytest.fixture(scope="session")
 def in_memory() -> Iterator[InMemory]:
-    with in_memory_server(api_keys=KEYS) as server:
+    with in_memory_server(api_keys=KEYS, registry_prefix=PREFIX) as server:
         yield InMemory(server)
 
 
@@ -31,7 +33,9 @@ def on_docker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     request.getfixturevalue("test_images")
     docker = request.getfixturevalue("docker_client")
     agents.make(docker)
-    with serve(tmp_path_factory.mktemp("golden"), docker, default_cpus=0, default_memory="64m") as served:
+    with serve(
+        tmp_path_factory.mktemp("golden"), docker, default_cpus=0, default_memory="64m", registry_prefix=PREFIX
+    ) as served:
         yield OnDocker(served)
 
 
