@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
 
 from runtime_server._version import __version__
+from runtime_server.client.adapter import OneServerAdapter
 from runtime_server.client.endpoint import Endpoint
 from runtime_server.client.retry import RetryBudget, RetryPolicy, call_with_retries
 from runtime_server.errors import (
@@ -29,9 +29,6 @@ from runtime_server.errors import (
     ServerUnreachable,
     TransportError,
 )
-
-POOL_SIZE = 64
-"""Connections kept open per host."""
 
 _BODILESS = (204, 304)
 """Statuses whose answers have no body, and need no length (RFC 9112, section 6.3)."""
@@ -89,10 +86,10 @@ class Transport:
         self.policy = retry
         self.budget = RetryBudget(retry.budget, retry.budget_refund)
         self.connect_timeout, self.read_timeout = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        self._owned = session is None
-        self.session = session or _pooled_session()
+        self._adapter = OneServerAdapter() if session is None else None
+        self.session = session or _own_session(self._adapter or OneServerAdapter())
         self._settings = self._session_settings()
-        if self._owned:
+        if self._adapter is not None:
             # What the environment says is in the settings now; per call it would be read again, and a netrc
             # entry would become an Authorization header that nobody asked for.
             self.session.trust_env = False
@@ -102,7 +99,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections; a session that was given stays open."""
-        if self._owned:
+        if self._adapter is not None:
             self.session.close()
 
     def send(self, call: Call, policy: RetryPolicy | None = None) -> Reply:
@@ -122,12 +119,12 @@ class Transport:
 
     def _attempt(self, call: Call, request_id: str, number: int, seconds: float) -> Reply:
         try:
-            response = self.session.send(
-                self._prepare(call, request_id, number),
-                timeout=(_least(self.connect_timeout, seconds), _least(self.read_timeout, seconds, call.patience)),
-                allow_redirects=False,
-                **self._settings,
-            )
+            request = self._prepare(call, request_id, number)
+            timeout = (_least(self.connect_timeout, seconds), _least(self.read_timeout, seconds, call.patience))
+            if self._adapter is not None:
+                response = self._adapter.fetch(self.session, request, timeout=timeout, **self._settings)
+            else:
+                response = self.session.send(request, timeout=timeout, allow_redirects=False, **self._settings)
             request_id = response.headers.get("X-Request-ID", request_id)
             check_whole(response)
             if not (200 <= response.status_code < 300 or response.status_code in call.accept):
@@ -146,8 +143,9 @@ class Transport:
         session, request = self.session, requests.PreparedRequest()
         request.method = call.method
         request.url = self.endpoint.url + call.path + ("?" + urlencode(call.query) if call.query else "")
-        headers: CaseInsensitiveDict[str | bytes] = CaseInsensitiveDict(session.headers)
-        headers.update(self._headers)
+        # A session that was given may have the same names in another case.
+        merged = {**session.headers, **self._headers}
+        headers = merged if self._adapter is not None else CaseInsensitiveDict(merged)
         headers["X-Request-ID"] = request_id
         headers["X-Attempt"] = str(number)
         if call.key is not None:
@@ -159,7 +157,8 @@ class Transport:
         request.headers = headers  # type: ignore[assignment] # bytes are as good
         request.body = call.body
         request.hooks = {event: list(hooks) for event, hooks in session.hooks.items()}
-        request.prepare_cookies(session.cookies)
+        if len(session.cookies):
+            request.prepare_cookies(session.cookies)
         if session.auth:
             request.prepare_auth(session.auth, request.url)
         return request
@@ -236,9 +235,8 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _pooled_session() -> requests.Session:
+def _own_session(adapter: OneServerAdapter) -> requests.Session:
     session = requests.Session()
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.headers["User-Agent"] = f"runtime-server-client/{__version__} {requests.utils.default_user_agent()}"
