@@ -16,6 +16,7 @@ from runtime_server.engine.docker_build import DockerBuilder
 from runtime_server.errors import StorageUnavailable
 from runtime_server.network.addresses import RuntimeAddresses
 from runtime_server.network.firewall import Firewall
+from runtime_server.network.forwarded import Forwarded
 from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.network.source import SourceCheck
@@ -87,7 +88,8 @@ class Service:
         keys = KeyRing.from_settings(settings, state.key_file)
         self.rates = Rates(settings, state.rates)
         services = Services(settings, self.manager, calls, self.workspaces, self.builds)
-        self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses))
+        forwarded = Forwarded(settings.trusted_proxies, socket=bool(settings.bind))
+        self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses, forwarded))
         self._closing = threading.Event()
         self._keeper: threading.Thread | None = None
 
