@@ -46,10 +46,16 @@ def service(folder: Path) -> Iterator[Server]:
         "RUNTIME_SERVER_API_KEYS": f"benchmarks:{key}",
     }
     command = [sys.executable, "-m", "runtime_server"]
-    with _process(command, settings, folder / "service.log") as process:
-        server = Server(f"http://127.0.0.1:{port}", process.pid, key)
-        _until_answers(process, server.url + "/readyz")
-        yield server
+    try:
+        with _process(command, settings, folder / "service.log") as process:
+            server = Server(f"http://127.0.0.1:{port}", process.pid, key)
+            _until_answers(process, server.url + "/readyz")
+            yield server
+    finally:
+        # Its network and firewall rules too: left over, they would slow down each later start.
+        subprocess.run(
+            [*command, "purge", "--yes"], env={**_inherited(), **settings}, check=False, stdout=subprocess.DEVNULL
+        )
 
 
 @contextmanager
@@ -83,12 +89,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _inherited() -> dict[str, str]:
+    """The environment without the settings of whoever runs this: they would make figures that nobody else gets."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("RUNTIME_SERVER_")}
+
+
 @contextmanager
 def _process(command: list[str], settings: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    # The settings of whoever runs this would make figures that nobody else gets.
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RUNTIME_SERVER_")}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env={**inherited, **settings}, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env={**_inherited(), **settings}, stdout=output, stderr=subprocess.STDOUT)
         try:
             yield process
         finally:

@@ -416,6 +416,12 @@ class ServerDraining(Problem):
     code, status, title, retryable = "server-draining", 503, "The server is draining", True
 
 
+class ServerUnavailable(Problem):
+    """Said by the shipped nginx: the server behind it doesn't answer."""
+
+    code, status, title, retryable = "server-unavailable", 503, "The server doesn't answer", True
+
+
 class InternalError(Problem):
     """Something unforeseen; the server's log has it under the request id."""
 

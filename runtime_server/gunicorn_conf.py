@@ -7,6 +7,7 @@ gunicorn takes each module-level name that is one of its settings, and ignores t
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,12 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-bind = [address(_settings.host, _settings.port)]
+bind = [_settings.bind or address(_settings.host, _settings.port)]
+# A socket's folder rules who may connect.
+umask = 0o111
+# Believed of these alone, and of a socket's peers: that the caller used TLS. Nobody sets WSGI's own variables.
+forwarded_allow_ips = ",".join(_settings.trusted_proxies)
+forwarder_headers = ""
 workers = _settings.workers
 worker_class = "gthread"
 # Streams hold a thread each, and take none from other requests.
@@ -86,6 +92,10 @@ def post_worker_init(worker: Any) -> None:
         # At SIGTERM gunicorn waits for requests in flight, which streams are until they end.
         service.ending = lambda: not worker.alive
         service.start_background()
+    # What is loaded by now stays: left out of collections, each full one of which would hold all threads up
+    # for several hundredths of a second.
+    gc.collect()
+    gc.freeze()
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

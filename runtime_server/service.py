@@ -17,6 +17,7 @@ from runtime_server.engine.docker_build import DockerBuilder
 from runtime_server.errors import StorageUnavailable, TooManyStreams
 from runtime_server.network.addresses import RuntimeAddresses
 from runtime_server.network.firewall import Firewall
+from runtime_server.network.forwarded import Forwarded
 from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.network.source import SourceCheck
@@ -102,7 +103,8 @@ class Service:
             ending=lambda: self.ending(),  # noqa: PLW0108 - it may be exchanged later
         )
         services = Services(settings, self.manager, calls, self.workspaces, self.builds, self.inside, streams)
-        self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses))
+        forwarded = Forwarded(settings.trusted_proxies, socket=bool(settings.bind))
+        self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses, forwarded))
         self._closing = threading.Event()
         self.ending: Callable[[], bool] = self._closing.is_set
         self._keeper: threading.Thread | None = None

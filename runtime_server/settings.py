@@ -65,6 +65,19 @@ class Settings(BaseSettings):
 
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - the user's own default
     port: int = Field(8090, ge=0, le=65535, description="Port to listen on.")
+    bind: str = Field(
+        "",
+        pattern=r"^(unix:/\S+)?$",
+        description="Socket to listen on instead, e.g. `unix:/run/runtime-server/api.sock`.",
+    )
+    trusted_proxies: Names = Field(
+        (), description="Addresses and subnets whose `X-Forwarded-For` counts; with BIND its peers' does anyway."
+    )
+    domain: str = Field(
+        "", pattern=r"^([a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*)?$", description="Name of the API for `nginx-config`."
+    )
+    tls_certificate: Path | None = Field(None, description="Certificate, with its chain, for `nginx-config`.")
+    tls_key: Path | None = Field(None, description="Key of that certificate.")
     workers: int = Field(2, ge=1, le=64, description="Worker processes.")
     threads: int = Field(16, ge=2, le=256, description="Threads per worker.")
     slow_threads: int = Field(
@@ -231,6 +244,7 @@ class Settings(BaseSettings):
     sweep_interval: float = Field(30.0, gt=0, description="Seconds between two sweeps of the reconciler.")
 
     @field_validator(
+        "trusted_proxies",
         "volume_roots",
         "allowed_networks",
         "cap_add",
@@ -255,6 +269,14 @@ class Settings(BaseSettings):
     @classmethod
     def _without_slash(cls, value: Any) -> Any:
         return value.strip().rstrip("/") if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _subnets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(ipaddress.ip_network(each)) for each in value)
+        except ValueError:
+            raise ValueError("must be a list of IP addresses and subnets") from None
 
     @field_validator("default_memory")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from runtime_server import __version__
-from runtime_server.cli import keys, network, upkeep
+from runtime_server.cli import keys, network, nginx, upkeep
 from runtime_server.settings import PREFIX, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -18,6 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _OPTIONS = (
     click.option("--host", help="Address to listen on."),
     click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on."),
+    click.option("--bind", help="Socket to listen on instead, e.g. unix:/run/runtime-server/api.sock."),
     click.option("--workers", type=click.IntRange(1, 64), help="Worker processes."),
     click.option("--threads", type=click.IntRange(2, 256), help="Threads per worker."),
     click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Records, keys, locks."),
@@ -76,3 +77,4 @@ main.add_command(upkeep.drain)
 main.add_command(upkeep.purge)
 main.add_command(keys.keys)
 main.add_command(network.firewall)
+main.add_command(nginx.nginx_config)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +19,9 @@ from runtime_server.settings import Settings
 if TYPE_CHECKING:
     from runtime_server.models import EngineVersion
     from runtime_server.state import State
+
+MAX_SOCKET_PATH = 107
+"""Bytes of a socket's path (unix(7): sun_path has 108, one of them for its end)."""
 
 
 def prepare_state(settings: Settings) -> State:
@@ -115,10 +121,43 @@ def check_port(host: str, port: int) -> None:
             raise click.ClickException(reason) from None
 
 
+def check_socket(path: Path) -> None:
+    """Say in plain words why the socket can't be made; gunicorn would remove one that is in use.
+
+    Raises:
+        click.ClickException: another program listens there, or the folder can't be used.
+    """
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise click.ClickException(f"RUNTIME_SERVER_BIND: the path has more than {MAX_SOCKET_PATH} bytes.")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise click.ClickException(f"RUNTIME_SERVER_BIND: {path.parent} isn't a folder that this user may write to.")
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise click.ClickException(f"RUNTIME_SERVER_BIND: {path} is there and no socket.")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        with suppress(ConnectionRefusedError, FileNotFoundError):  # left behind by one that ended
+            probe.connect(str(path))
+            raise click.ClickException(f"Another program listens on {path} already.")
+
+
+def check_address(settings: Settings) -> None:
+    """Say in plain words why the server can't listen where it is told to.
+
+    Raises:
+        click.ClickException: it can't.
+    """
+    if settings.bind:
+        check_socket(Path(settings.bind.removeprefix("unix:")))
+    else:
+        check_port(settings.host, settings.port)
+
+
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. The environment must say what ``settings`` says: the workers read it again."""
     check_keys(settings)
-    check_port(settings.host, settings.port)
+    check_address(settings)
 
     from gunicorn.app.base import BaseApplication
 
@@ -160,7 +199,8 @@ def check_config(settings: Settings) -> bool:
     from runtime_server.engine.docker import DockerEngine
     from runtime_server.errors import Problem
 
-    click.echo(f"Settings: fine. Listens on {settings.host}:{settings.port}, state in {settings.state_dir}.")
+    where = settings.bind or f"{settings.host}:{settings.port}"
+    click.echo(f"Settings: fine. Listens on {where}, state in {settings.state_dir}.")
     engine = DockerEngine("check-config", address=settings.engine, timeout=min(settings.engine_timeout, 10.0))
     try:
         version = engine.version()

@@ -17,11 +17,11 @@ from urllib.parse import urlencode
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
 
 from runtime_server._version import __version__
+from runtime_server.client.adapter import OneServerAdapter
 from runtime_server.client.endpoint import Endpoint
 from runtime_server.client.retry import RetryBudget, RetryPolicy, call_with_retries
 from runtime_server.errors import (
@@ -32,9 +32,6 @@ from runtime_server.errors import (
     ServerUnreachable,
     TransportError,
 )
-
-POOL_SIZE = 64
-"""Connections kept open per host."""
 
 PIECE = 65536
 """Bytes of a body that are read at once."""
@@ -139,10 +136,10 @@ class Transport:
         self.policy = retry
         self.budget = RetryBudget(retry.budget, retry.budget_refund)
         self.connect_timeout, self.read_timeout = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-        self._owned = session is None
-        self.session = session or _pooled_session()
+        self._adapter = OneServerAdapter() if session is None else None
+        self.session = session or _own_session(self._adapter or OneServerAdapter())
         self._settings = self._session_settings()
-        if self._owned:
+        if self._adapter is not None:
             # What the environment says is in the settings now; per call it would be read again, and a netrc
             # entry would become an Authorization header that nobody asked for.
             self.session.trust_env = False
@@ -150,7 +147,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections; a session that was given stays open."""
-        if self._owned:
+        if self._adapter is not None:
             self.session.close()
 
     def send(self, call: Call, policy: RetryPolicy | None = None) -> Reply:
@@ -201,7 +198,10 @@ class Transport:
     ) -> requests.Response:
         settings = {**self._settings, "stream": True} if stream else self._settings
         request = self._prepare(call, request_id, number)
-        response = self.session.send(request, timeout=timeout, allow_redirects=False, **settings)
+        if self._adapter is not None:
+            response = self._adapter.fetch(self.session, request, timeout=timeout, **settings)
+        else:
+            response = self.session.send(request, timeout=timeout, allow_redirects=False, **settings)
         good = 200 <= response.status_code < 300 or response.status_code in call.accept
         if stream and good:
             return response
@@ -232,8 +232,9 @@ class Transport:
         session, request = self.session, requests.PreparedRequest()
         request.method = call.method
         request.url = self.endpoint.url + call.path + ("?" + urlencode(call.query) if call.query else "")
-        headers: CaseInsensitiveDict[str | bytes] = CaseInsensitiveDict(session.headers)
-        headers.update(self._headers)
+        # A session that was given may have the same names in another case.
+        merged = {**session.headers, **self._headers}
+        headers = merged if self._adapter is not None else CaseInsensitiveDict(merged)
         headers["Accept"] = call.media_type
         headers["X-Request-ID"] = request_id
         headers["X-Attempt"] = str(number)
@@ -246,7 +247,8 @@ class Transport:
         request.headers = headers  # type: ignore[assignment] # bytes are as good
         request.body = call.body
         request.hooks = {event: list(hooks) for event, hooks in session.hooks.items()}
-        request.prepare_cookies(session.cookies)
+        if len(session.cookies):
+            request.prepare_cookies(session.cookies)
         if session.auth:
             request.prepare_auth(session.auth, request.url)
         return request
@@ -323,9 +325,8 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _pooled_session() -> requests.Session:
+def _own_session(adapter: OneServerAdapter) -> requests.Session:
     session = requests.Session()
-    adapter = HTTPAdapter(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.headers["User-Agent"] = f"runtime-server-client/{__version__} {requests.utils.default_user_agent()}"

@@ -274,11 +274,17 @@ class Engine(InsideEngine, Protocol):
     def inspect(self, container: str) -> Snapshot:
         """What the engine knows. A foreign container, without this instance's label, is ``ContainerMissing``."""
 
-    def pause(self, container: str) -> bool:
-        """Freeze it: False where it was paused. Raises ``InvalidState`` where it doesn't run."""
+    def pause(self, container: str, meanwhile: Callable[[], object] | None = None) -> bool:
+        """Freeze it: False where it was paused. Raises ``InvalidState`` where it doesn't run.
 
-    def resume(self, container: str) -> bool:
-        """Thaw it: False where it wasn't paused. Raises ``InvalidState`` where it doesn't run."""
+        ``meanwhile`` is called at most once, while the engine works where that can be done; it must raise nothing.
+        """
+
+    def resume(self, container: str, meanwhile: Callable[[], object] | None = None) -> bool:
+        """Thaw it: False where it wasn't paused. Raises ``InvalidState`` where it doesn't run.
+
+        ``meanwhile``: as for ``pause``.
+        """
 
     def stop(self, container: str, grace: float) -> bool:
         """TERM, then KILL after ``grace`` seconds; thaws a paused one. False where it had ended before."""

@@ -136,19 +136,24 @@ class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
             raise ContainerMissing(container)
         return found
 
-    def pause(self, container: str) -> bool:
+    def pause(self, container: str, meanwhile: Callable[[], object] | None = None) -> bool:
         """See ``Engine``."""
-        return self._switch("pause", container)
+        return self._switch("pause", container, meanwhile)
 
-    def resume(self, container: str) -> bool:
+    def resume(self, container: str, meanwhile: Callable[[], object] | None = None) -> bool:
         """See ``Engine``."""
-        if self._switch("resume", container):
+        if self._switch("resume", container, meanwhile):
             return True
         if self.inspect(container).state is ContainerState.RUNNING:
             return False
         raise InvalidState("The container isn't running.", runtime_status=None, allowed_actions=None)
 
-    def _switch(self, operation: Literal["pause", "resume"], container: str) -> bool:
+    def _switch(
+        self,
+        operation: Literal["pause", "resume"],
+        container: str,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> bool:
         """Freeze or thaw; False where the engine says twice that there is nothing to do.
 
         After a quick pause and resume, 20.10 takes containerd's late notice of the former for a new one, and holds
@@ -158,9 +163,10 @@ class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
             try:
                 with self._call(operation, container) as client:
                     word = "pause" if operation == "pause" else "unpause"
-                    post_empty(client, f"/containers/{container}/{word}")
+                    post_empty(client, f"/containers/{container}/{word}", meanwhile)
                 return True
             except answers.Unchanged:
+                meanwhile = None
                 if delay is not None:
                     time.sleep(delay)
         return False

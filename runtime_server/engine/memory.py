@@ -132,15 +132,21 @@ class MemoryEngine(MemoryLogs, MemoryExecs, MemoryVolumes):
         with self._call("inspect"):
             return self._own(container).snapshot()
 
-    def pause(self, container: str) -> bool:
+    def pause(self, container: str, meanwhile: Callable[[], object] | None = None) -> bool:
         """Freeze it: False where it was paused."""
         with self._call("pause"):
-            return self._world.pause(self._own(container))
+            changed = self._world.pause(self._own(container))
+        if meanwhile is not None:
+            meanwhile()
+        return changed
 
-    def resume(self, container: str) -> bool:
+    def resume(self, container: str, meanwhile: Callable[[], object] | None = None) -> bool:
         """Thaw it: False where it wasn't paused."""
         with self._call("resume"):
-            return self._world.resume(self._own(container))
+            changed = self._world.resume(self._own(container))
+        if meanwhile is not None:
+            meanwhile()
+        return changed
 
     def stop(self, container: str, grace: float) -> bool:
         """TERM, then KILL; takes no time. False where it had ended before."""

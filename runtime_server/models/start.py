@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     StrictBool,
     StringConstraints,
@@ -46,26 +47,28 @@ class PortBinding(Request):
     )
 
 
+def _named_or_absolute(value: str) -> str:
+    if not value.startswith("/") and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}", value):
+        raise ValueError("must be an absolute path or a volume's name")
+    return value
+
+
+def _not_root(value: str) -> str:
+    if not value.strip("/") or ":" in value:
+        raise ValueError("must name a folder below / and hold no colon")
+    return value
+
+
+MountSource = Annotated[Word, AfterValidator(_named_or_absolute)]
+MountTarget = Annotated[AbsolutePath, AfterValidator(_not_root)]
+
+
 class VolumeMount(Request):
     """A folder of the host, or a named volume, inside the container."""
 
-    host_path: Word = Field(description="Absolute path on the host; without a leading `/` a named volume.")
-    container_path: AbsolutePath = Field(description="Absolute path in the container.")
+    host_path: MountSource = Field(description="Absolute path on the host; without a leading `/` a named volume.")
+    container_path: MountTarget = Field(description="Absolute path in the container.")
     mode: Literal["rw", "ro"] = Field("rw", description="Writable or read-only.")
-
-    @field_validator("host_path")
-    @classmethod
-    def _named_or_absolute(cls, value: str) -> str:
-        if not value.startswith("/") and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}", value):
-            raise ValueError("must be an absolute path or a volume's name")
-        return value
-
-    @field_validator("container_path")
-    @classmethod
-    def _not_root(cls, value: str) -> str:
-        if not value.strip("/") or ":" in value:
-            raise ValueError("must name a folder below / and hold no colon")
-        return value
 
 
 class RestartPolicy(Request):
@@ -180,10 +183,10 @@ class StartRequest(Request):
     )
     enable_gpu: bool | None = Field(None, description="As `gpus: all`.")
     use_host_network: bool | None = Field(None, description="As `network: host`, which no policy allows.")
-    workspace_mount_path: Word | None = Field(
+    workspace_mount_path: MountSource | None = Field(
         None, description="A folder of the host, or a named volume, to be mounted, by policy only."
     )
-    workspace_mount_path_in_sandbox: AbsolutePath | None = Field(
+    workspace_mount_path_in_sandbox: MountTarget | None = Field(
         None, description="Where `workspace_mount_path` is mounted; none: `/workspace`."
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="When to pull.")

@@ -48,6 +48,10 @@ class RuntimeAddresses:
             for subnet, hosts in known.values()
         )
 
+    def known(self) -> dict[str, list[str]]:
+        """The subnets, each with the host's own addresses in it."""
+        return {subnet: sorted(hosts) for subnet, (_, hosts) in self._file.look().items()}
+
     def write(self, networks: tuple[Network, ...]) -> None:
         """Tell all workers; the file stays untouched where nothing is new.
 

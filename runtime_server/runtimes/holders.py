@@ -133,7 +133,7 @@ def runtime_lock(folder: Path, runtime_id: str, *, wait: float) -> Iterator[bool
         StorageUnavailable: the lock file can't be made.
     """
     try:
-        descriptor = os.open(folder / runtime_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(f"{folder}/{runtime_id}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageUnavailable("The state directory can't be written.", retry_after=2) from error
     try:

@@ -37,7 +37,7 @@ from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.views import Views
 from runtime_server.runtimes.waits import SlowLane
-from runtime_server.store.records import Operation, Record, SessionTaken
+from runtime_server.store.records import Happening, Operation, Record, SessionTaken
 from runtime_server.store.store import LIVE, Store
 from runtime_server.store.usage import RESUME
 
@@ -167,29 +167,47 @@ class RuntimeManager(RuntimeReads):
         return self._switch(caller, name, Action.RESUME, self._engine.resume, "running")
 
     def _switch(
-        self, caller: Caller, name: str, action: Action, call: Callable[[str], bool], word: str
+        self, caller: Caller, name: str, action: Action, call: Callable[[str, Callable[[], object]], bool], word: str
     ) -> ActionResponse:
         record = self._lookup.find(caller, name)
         status = target(action, record)
         if status is record.status and self._liveness.live():
             return self._views.acted(record, caller, f"The runtime is {word} already.", changed=False)
+        foreseen: list[ActionResponse] = []
+
+        def foresee() -> None:
+            # PERF: made while the engine works, for which the caller waits anyway. Whatever is wrong with it comes
+            # out when it is made again.
+            with suppress(Exception):
+                foreseen.append(self._switched(record, status, caller, f"The runtime is {word}.", changed=True))
+
         with runtime_lock(self._locks, record.runtime_id, wait=LOCK_WAIT) as got:
             if not got:
                 raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
             with self._reserved(action, record) as reservation:
-                changed = self._call(action, call, record)
+                changed = self._call(action, lambda container: call(container, foresee), record)
                 # Written as seen after the engine's answer. A stop that began meanwhile keeps its state.
-                both = {RuntimeStatus.RUNNING, RuntimeStatus.PAUSED}
-                written = self._store.change(
+                seen_at = time.time()
+                fits = self._store.put(
                     record.runtime_id,
-                    only_from=both,
+                    only_from={RuntimeStatus.RUNNING, RuntimeStatus.PAUSED},
                     end=reservation,
                     status=status,
-                    seen_at=time.time(),
+                    seen_at=seen_at,
                     status_detail=None,
                 )
-        message = f"The runtime is {word}." if changed else f"The runtime is {word} already."
-        now = written or dataclasses.replace(record, status=status)
+        if not (changed and fits and foreseen):
+            again = "" if changed else " already"
+            return self._switched(record, status, caller, f"The runtime is {word}{again}.", changed=changed)
+        return self._views.switched(foreseen[0], Happening(seen_at, status, None))
+
+    def _switched(
+        self, record: Record, status: RuntimeStatus, caller: Caller, message: str, *, changed: bool
+    ) -> ActionResponse:
+        """The runtime as it is now, but for its state, of which the answer tells."""
+        with suppress(StorageUnavailable):  # what was done stays done
+            record = self._store.get(record.runtime_id) or record
+        now = dataclasses.replace(record, status=status, status_detail=None)
         return self._views.acted(now, caller, message, changed=changed)
 
     @contextmanager

@@ -28,6 +28,8 @@ from runtime_server.runtimes.urls import Urls
 from runtime_server.store.records import Happening, Record
 from runtime_server.store.store import Store
 
+MOST_EVENTS = 20
+"""How many events of a runtime answers show; one that sleeps and wakes has ever more."""
 ENDED = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.REMOVING)
 
 
@@ -52,7 +54,7 @@ class Views:
             values: also the environment's values.
             output: its last lines, where it hasn't ended.
         """
-        fields = self._fields(record, self._store.history(record.runtime_id), output)
+        fields = self._fields(record, self._store.recent(record.runtime_id, MOST_EVENTS), output)
         if record.owner != caller.owner:
             fields["session_api_key"] = None
         elif values:
@@ -61,7 +63,7 @@ class Views:
 
     def runtimes(self, records: Sequence[Record], caller: Caller) -> list[Runtime]:
         """Several, as ``runtime``."""
-        histories = self._store.histories([each.runtime_id for each in records])
+        histories = self._store.recents([each.runtime_id for each in records], MOST_EVENTS)
         found = []
         for record in records:
             fields = self._fields(record, histories[record.runtime_id])
@@ -73,7 +75,7 @@ class Views:
     def started(self, record: Record, *, created: bool, warnings: Sequence[str] = ()) -> StartResponse:
         """The answer of a start."""
         noted = [record.note] if record.note else []
-        fields = self._fields(record, self._store.history(record.runtime_id))
+        fields = self._fields(record, self._store.recent(record.runtime_id, MOST_EVENTS))
         return StartResponse(**fields, created=created, warnings=[*noted, *warnings])
 
     def acted(self, record: Record, caller: Caller, message: str, *, changed: bool) -> ActionResponse:
@@ -83,10 +85,16 @@ class Views:
             fields["session_api_key"] = None
         return ActionResponse(**fields, message=message, changed=changed)
 
+    def switched(self, foreseen: ActionResponse, happening: Happening) -> ActionResponse:
+        """An answer that was made ahead, with what happened since."""
+        foreseen.events.extend(pods.events([happening]))
+        del foreseen.events[:-MOST_EVENTS]
+        return foreseen
+
     def _history(self, record: Record) -> Sequence[Happening]:
         """What happened; nothing where that can't be read, since an action was done all the same."""
         with suppress(StorageUnavailable):
-            return self._store.history(record.runtime_id)
+            return self._store.recent(record.runtime_id, MOST_EVENTS)
         return ()
 
     def _fields(self, record: Record, happened: Sequence[Happening], output: str | None = None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +38,9 @@ class Database:
         )
         sa.event.listen(self._engine, "connect", _set_up)
 
-    @contextmanager
-    def connection(self) -> Iterator[sa.Connection]:
+    def connection(self) -> AbstractContextManager[sa.Connection]:
         """A connection on which each statement is a transaction."""
-        with _failures():
-            connection = self._take()
-            try:
-                yield connection
-            except BaseException:
-                connection.close()  # whatever state it is in
-                raise
-            self._idle.append(connection)
-
-    def _take(self) -> sa.Connection:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._engine.connect()
+        return _Lent(self._engine, self._idle)
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -86,11 +72,43 @@ def _in_transaction(connection: sa.Connection) -> bool:
     return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
 
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except (IntegrityError, sqlite3.IntegrityError):
-        raise
-    except (DBAPIError, sqlite3.Error) as error:
-        raise StorageUnavailable("The server's records can't be read or written now.", retry_after=2) from error
+class _Lent:
+    """A connection for as long as a ``with`` block lasts; the driver's errors come out as ``StorageUnavailable``.
+
+    PERF: a class, since a generator as context manager costs as much as a short query, and a pause has four of them.
+    """
+
+    __slots__ = ("_connection", "_engine", "_idle")
+
+    def __init__(self, engine: sa.Engine, idle: list[sa.Connection]) -> None:
+        self._engine = engine
+        self._idle = idle
+
+    def __enter__(self) -> sa.Connection:
+        try:
+            self._connection = self._idle.pop()
+        except IndexError:
+            try:
+                self._connection = self._engine.connect()
+            except (DBAPIError, sqlite3.Error) as error:
+                raise _unavailable() from error
+        return self._connection
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self._idle.append(self._connection)
+            return
+        try:
+            self._connection.close()  # whatever state it is in
+        except (DBAPIError, sqlite3.Error) as failed:
+            raise _unavailable() from failed
+        if isinstance(error, DBAPIError | sqlite3.Error) and not isinstance(error, _RULES):
+            raise _unavailable() from error
+
+
+_RULES = (IntegrityError, sqlite3.IntegrityError)
+"""A rule of the tables is broken, which tells the caller something."""
+
+
+def _unavailable() -> StorageUnavailable:
+    return StorageUnavailable("The server's records can't be read or written now.", retry_after=2)

@@ -59,8 +59,24 @@ _INSERT = Prepared(sa.insert(runtimes))
 _IN_ONE = 500
 """Runtimes whose histories are read by one statement."""
 _HISTORY = Prepared(
+    sa.select(history.c.at, history.c.status, history.c.detail)
+    .where(history.c.runtime_id == sa.bindparam("id"))
+    .order_by(history.c.id)
+)
+_RECENT = Prepared(
+    sa.select(history.c.at, history.c.status, history.c.detail)
+    .where(history.c.runtime_id == sa.bindparam("id"))
+    .order_by(history.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
+_RECENT_OF_ALL = Prepared(
     sa.select(history.c.runtime_id, history.c.at, history.c.status, history.c.detail)
-    .where(sa.text("history.runtime_id IN (SELECT value FROM json_each(:ids))").bindparams(sa.bindparam("ids")))
+    .where(
+        sa.text(
+            "history.id IN (SELECT mine.id FROM json_each(:ids) AS wanted JOIN history AS mine ON mine.id IN"
+            " (SELECT id FROM history WHERE runtime_id = wanted.value ORDER BY id DESC LIMIT :most))"
+        ).bindparams(sa.bindparam("ids"), sa.bindparam("most"))
+    )
     .order_by(history.c.id)
 )
 _NOTE = sa.text(
@@ -237,6 +253,30 @@ class Store:
             raise _taken(error) from error
         return None if row is None else _record(row)
 
+    def put(
+        self, runtime_id: str, *, only_from: Collection[RuntimeStatus] = (), end: str | None = None, **values: Any
+    ) -> bool:
+        """As ``change``, for who doesn't need the row: whether it still fitted.
+
+        PERF: reading a row back costs more than changing it.
+
+        Raises:
+            AliasTaken, SessionTaken: the new status would hold what another has meanwhile.
+        """
+        statement = _update(tuple(sorted(values)), tuple(sorted(only_from)), due=False, returning=False)
+        parameters = {"_id": runtime_id, **values}
+        try:
+            if end is None:
+                with self.database.connection() as connection:
+                    return statement.run(connection, parameters).rowcount == 1
+            with self.database.transaction() as connection:
+                fitted = statement.run(connection, parameters).rowcount == 1
+                if fitted:
+                    self.operations.delete(connection, end)
+                return fitted
+        except (IntegrityError, sqlite3.IntegrityError) as error:
+            raise _taken(error) from error
+
     def page(
         self,
         owner: str | None,
@@ -290,16 +330,23 @@ class Store:
             return [row[0] for row in gone]
 
     def history(self, runtime_id: str) -> list[Happening]:
-        """What happened to the runtime, oldest first."""
-        return self.histories([runtime_id])[runtime_id]
+        """All that happened to the runtime, oldest first."""
+        with self.database.connection() as connection:
+            return [Happening(*row) for row in _HISTORY.run(connection, {"id": runtime_id})]
 
-    def histories(self, runtime_ids: Sequence[str]) -> dict[str, list[Happening]]:
-        """What happened to each of them, oldest first."""
+    def recent(self, runtime_id: str, most: int) -> list[Happening]:
+        """What happened to the runtime last, oldest first."""
+        with self.database.connection() as connection:
+            rows = _RECENT.run(connection, {"id": runtime_id, "most": most}).fetchall()
+        return [Happening(*row) for row in reversed(rows)]
+
+    def recents(self, runtime_ids: Sequence[str], most: int) -> dict[str, list[Happening]]:
+        """What happened to each of them last, oldest first."""
         found: dict[str, list[Happening]] = {each: [] for each in runtime_ids}
         with self.database.connection() as connection:
             for start in range(0, len(runtime_ids), _IN_ONE):
-                values = {"ids": json.dumps(list(runtime_ids[start : start + _IN_ONE]))}
-                for runtime_id, at, status, detail in _HISTORY.run(connection, values):
+                values = {"ids": json.dumps(list(runtime_ids[start : start + _IN_ONE])), "most": most}
+                for runtime_id, at, status, detail in _RECENT_OF_ALL.run(connection, values):
                     found[runtime_id].append(Happening(at, status, detail))
         return found
 
@@ -314,13 +361,14 @@ class Store:
 
 
 @lru_cache(maxsize=256)
-def _update(columns: tuple[str, ...], statuses: tuple[str, ...], due: bool) -> Prepared:
+def _update(columns: tuple[str, ...], statuses: tuple[str, ...], due: bool, returning: bool = True) -> Prepared:
     statement = sa.update(runtimes).where(runtimes.c.runtime_id == sa.bindparam("_id"))
     if statuses:
         statement = statement.where(_is_one_of(statuses))
     if due:
         statement = statement.where(runtimes.c.expires_at <= sa.bindparam("_due"))
-    return Prepared(statement.values({name: sa.bindparam(name) for name in columns}).returning(runtimes))
+    changed = statement.values({name: sa.bindparam(name) for name in columns})
+    return Prepared(changed.returning(runtimes) if returning else changed)
 
 
 def _values(record: Record) -> dict[str, Any]:

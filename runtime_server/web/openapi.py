@@ -11,7 +11,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from runtime_server._version import __version__
 from runtime_server.errors import CATALOGUE, TYPE_PREFIX, Problem, ValidationFailed
-from runtime_server.models import FieldError, ProblemBody
+from runtime_server.models import FieldError, ProblemBody, StartRequest
 from runtime_server.web.operation import Answered, Operation, Route
 from runtime_server.web.problems import MEDIA_TYPE
 
@@ -19,6 +19,9 @@ _SCHEMAS = "#/components/schemas/"
 _HEADERS = "#/components/headers/"
 _PARAMETERS = "#/components/parameters/"
 _VALIDATION = "ValidationProblem"
+_ID = "runtime_id"
+_FROM_ANSWER = f"$response.body#/{_ID}"
+"""A runtime expression (OpenAPI 3.1, section 4.8.20.4)."""
 
 _PATH_PARAMETERS = {
     "runtime_id": {"description": "The runtime's id or alias.", "example": "runtime-0123456789ab"},
@@ -51,7 +54,8 @@ def openapi(routes: Sequence[Route]) -> dict[str, Any]:
         "security": [{"apiKey": []}, {"bearer": []}],
         "paths": {
             route.path: {
-                method.lower(): _operation(route.path, operation) for method, operation in route.operations.items()
+                method.lower(): _operation(route.path, operation, routes)
+                for method, operation in route.operations.items()
             }
             for route in routes
         },
@@ -67,7 +71,7 @@ def openapi(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def _operation(path: str, operation: Operation) -> dict[str, Any]:
+def _operation(path: str, operation: Operation, routes: Sequence[Route]) -> dict[str, Any]:
     found: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
     parameters = [*_path_parameters(path), *_query_parameters(operation.query)]
     parameters.append({"$ref": _PARAMETERS + "RequestId"})
@@ -80,6 +84,8 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
             body["example"] = operation.example
         found["requestBody"] = {"required": True, "content": {operation.media_type: body}}
     found["responses"] = _responses(operation)
+    if 201 in operation.answers and _names_a_runtime(operation.answers[201].model):
+        found["responses"]["201"]["links"] = _links(routes)
     if operation.public:
         found["security"] = []
     return found
@@ -119,6 +125,24 @@ def _lines(answer: Answered) -> dict[str, Any]:
         }
         for media_type, model in answer.lines.items()
     }
+
+
+def _names_a_runtime(model: type[BaseModel] | None) -> bool:
+    # A start's names a session.
+    return model not in {None, StartRequest} and _ID in getattr(model, "model_fields", {})
+
+
+def _links(routes: Sequence[Route]) -> dict[str, Any]:
+    """What can be done with the runtime that an answer made: each operation that takes its id, by path or by body."""
+    found = {}
+    for route in routes:
+        for operation in route.operations.values():
+            link: dict[str, Any] = {"operationId": operation.id, "description": operation.summary}
+            if f"{{{_ID}}}" in route.path:
+                found[operation.id] = {**link, "parameters": {_ID: _FROM_ANSWER}}
+            elif _names_a_runtime(operation.request):
+                found[operation.id] = {**link, "requestBody": {_ID: _FROM_ANSWER}}
+    return found
 
 
 def _problem_response(problems: Sequence[type[Problem]]) -> dict[str, Any]:
@@ -229,8 +253,10 @@ def _shared_parameters() -> dict[str, Any]:
         "RequestId": {
             "name": "X-Request-ID",
             "in": "header",
-            "description": "The caller's own id of this request; without it the server makes one.",
-            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+            "description": "The caller's own id of this request: 1 to 128 letters, digits, dots, dashes and "
+            "underscores. In the place of anything else, or of none, the server makes one.",
+            "schema": {"type": "string"},
+            "example": "5c0e6a40c2f84c8b8f2f4a3e0c9d1b7a",
         },
     }
 

@@ -18,6 +18,7 @@ from runtime_server.errors import (
     PolicyRefused,
     Problem,
     RateLimited,
+    ServerUnavailable,
     StorageUnavailable,
     Unauthorized,
     UnsupportedMediaType,
@@ -89,10 +90,10 @@ class Operation:
     @property
     def problems(self) -> tuple[type[Problem], ...]:
         """Everything that it can raise, in the order of status and code."""
-        # Policy refuses runtimes, whatever they ask.
-        found: set[type[Problem]] = {InternalError, PolicyRefused, *self.raises}
+        # Policy refuses runtimes, whatever they ask; nginx says that one asks too much, and that nobody answers.
+        found: set[type[Problem]] = {InternalError, PolicyRefused, RateLimited, ServerUnavailable, *self.raises}
         if not self.public:
-            found |= {Unauthorized, RateLimited, StorageUnavailable}
+            found |= {Unauthorized, StorageUnavailable}
         if self.query is not None:
             found |= {BadRequest, ValidationFailed}
         if self.request is not None:

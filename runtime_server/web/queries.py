@@ -43,7 +43,7 @@ class RuntimesQuery(Query):
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return [part.strip() for each in value for part in each.split(",") if part.strip()]
+            return [part.strip() for each in value for part in each.split(",")]
         return value
 
     @field_validator("label")

@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "models", "paths", "_version"}),
     frozenset({"settings", "logs"}),
     frozenset({"engine", "keys", "store"}),
-    frozenset({"network"}),
+    frozenset({"network", "nginx"}),
     frozenset({"runtimes"}),
     frozenset({"builds"}),
     frozenset({"state"}),

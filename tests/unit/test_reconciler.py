@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -39,12 +40,13 @@ def becomes(service: Service, runtime: str, wanted: S) -> None:
 class TestEvents:
     def test_what_happens_behind_its_back_is_written(self, world: World, following: Service) -> None:
         made = start(following)
-        for act, wanted in [
+        acts: list[tuple[Callable[[str], object], S]] = [
             (world.engine.pause, S.PAUSED),
             (world.engine.resume, S.RUNNING),
             (lambda name: world.engine.stop(name, 1.0), S.STOPPED),
             (world.engine.start, S.RUNNING),
-        ]:
+        ]
+        for act, wanted in acts:
             act(made.runtime_id)
             becomes(following, made.runtime_id, wanted)
 

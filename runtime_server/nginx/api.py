@@ -1,0 +1,140 @@
+"""The API's part of nginx's configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from runtime_server.errors import (
+    BadRequest,
+    BodyTooLarge,
+    PolicyRefused,
+    Problem,
+    RateLimited,
+    ServerUnavailable,
+)
+from runtime_server.nginx.template import UnfitForNginx, block, quoted, render
+from runtime_server.settings import Settings
+
+LONGEST_GRACE: Final = 600
+"""Seconds of ``timeout`` that a stop may ask for (``models.StopRequest``)."""
+CONNECTIONS: Final = 256
+"""Connections of one address."""
+BAD_REQUEST: Final = "/.runtime-server-bad-request"
+"""An internal location."""
+MARGIN: Final = 30
+"""Seconds that the service may take over what its settings say."""
+
+_SAFE: Final = {
+    "X-Request-ID": "$request_id",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers of what nginx answers itself, as the service's answers have them."""
+
+
+def api_config(
+    settings: Settings,
+    *,
+    listen: Sequence[str] = (),
+    runtimes: Mapping[str, Iterable[str]] | None = None,
+    connections: int = CONNECTIONS,
+) -> str:
+    """The configuration for these settings.
+
+    Args:
+        settings: the operator's.
+        listen: addresses and ports as ``listen`` of nginx has them; none: 443 of all addresses with a certificate,
+            else 80 of loopback's.
+        runtimes: subnets of the runtimes, each with the host's own addresses in it.
+        connections: what one address may have open at once.
+
+    Raises:
+        UnfitForNginx: a setting can't be written into it, or is missing.
+    """
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        raise UnfitForNginx("RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY go together")
+    secure = settings.tls_certificate is not None
+    values = {
+        "upstream": _upstream(settings),
+        "connections": str(connections),
+        "listen": block(f"listen {each};" for each in _listen(listen, secure=secure, named=bool(settings.domain))),
+        "server_name": quoted(settings.domain or "_"),
+        "tls": _tls(settings) if secure else "# Plain HTTP: keys can be read on the way. Keep it on loopback.",
+        "runtimes": block(_denied(runtimes or {})),
+        "body_limit": str(settings.max_body_bytes),
+        "read_timeout": f"{max(settings.max_wait, LONGEST_GRACE) + settings.engine_timeout + MARGIN:.0f}",
+        "bad_request": BAD_REQUEST,
+        "problems": _problems(settings),
+    }
+    return render("api.conf", values)
+
+
+def _upstream(settings: Settings) -> str:
+    if settings.bind:
+        return quoted(settings.bind)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - looked up, not bound
+    return quoted(f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}")
+
+
+def _listen(given: Sequence[str], *, secure: bool, named: bool) -> list[str]:
+    more = (" ssl http2" if secure else "") + ("" if named else " default_server")
+    # Unquoted, since the words are parameters of their own: nothing but addresses and ports goes in.
+    for each in given:
+        if not each or set(each) - set("0123456789abcdefABCDEF.:[]*"):
+            raise UnfitForNginx(f"{each!r} is no address and port")
+    usual = ("443", "[::]:443") if secure else ("127.0.0.1:80", "[::1]:80")
+    return [each + more for each in given or usual]
+
+
+def _tls(settings: Settings) -> str:
+    return block(
+        [
+            f"ssl_certificate {quoted(settings.tls_certificate)};",
+            f"ssl_certificate_key {quoted(settings.tls_key)};",
+            "ssl_protocols TLSv1.2 TLSv1.3;",
+            "ssl_session_cache shared:runtime_server_tls:5m;",
+            "ssl_session_tickets off;",
+        ]
+    )
+
+
+def _denied(runtimes: Mapping[str, Iterable[str]]) -> Iterable[str]:
+    if not runtimes:
+        yield "# None has been started yet: render this again once there is a network of theirs."
+    for subnet, hosts in sorted(runtimes.items()):
+        for host in sorted(hosts):
+            yield f"allow {host};"
+        yield f"deny {subnet};"
+
+
+def _problems(settings: Settings) -> str:
+    limit = settings.max_body_bytes
+    places: dict[str, Problem] = {
+        "bad_request": BadRequest("The request's head can't be read, or is too large."),
+        "refused": PolicyRefused("Runtimes may not call this API.", setting="RUNTIME_SERVER_NETWORK"),
+        "too_large": BodyTooLarge(f"The body may have at most {limit} bytes.", limit=limit),
+        "rate_limited": RateLimited("This address has too many connections open.", retry_after=1),
+        "unavailable": ServerUnavailable("The server behind nginx doesn't answer.", retry_after=1),
+    }
+    return block(line for place, problem in places.items() for line in _location(place, problem))
+
+
+def _location(place: str, problem: Problem) -> Iterable[str]:
+    """A location that nginx's own error becomes a problem in."""
+    body = json.dumps(problem.to_body("$request_id")).replace("\\", "\\\\").replace("'", "\\'")
+    headers = _SAFE if problem.retry_after is None else {**_SAFE, "Retry-After": f"{problem.retry_after:.0f}"}
+    if problem.status == 400:
+        # What can't be read has no URI, without which nginx finds no named location.
+        yield f"location = {BAD_REQUEST} {{"
+        yield "    internal;"
+    else:
+        yield f"location @runtime_server_{place} {{"
+    yield "    default_type application/problem+json;"
+    for name, value in headers.items():
+        yield f'    add_header {name} "{value}" always;'
+    yield f"    return {problem.status} '{body}';"
+    yield "}"

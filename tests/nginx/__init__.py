@@ -1,0 +1,1 @@
+"""The API behind nginx: Debian's nginx, gunicorn on a socket, and the engine in memory."""
