@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import time
 from typing import Any
 
@@ -36,19 +35,8 @@ def http_status(snapshot: Snapshot, port: int, path: str, timeout: float) -> int
 def _target(snapshot: Snapshot, port: int) -> tuple[str, int] | None:
     published = snapshot.ports.get(f"{port}/tcp")
     if published:
-        return _reachable(published[0].HostIp), int(published[0].HostPort)
+        return published[0].host, int(published[0].HostPort)
     return (snapshot.address, port) if snapshot.address else None
-
-
-def _reachable(address: str) -> str:
-    """Loopback where a port is published on all addresses."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if not parsed.is_unspecified:
-        return address
-    return "127.0.0.1" if parsed.version == 4 else "::1"
 
 
 def command_status(client: APIClient, container: str, command: tuple[str, ...], timeout: float) -> int | None:

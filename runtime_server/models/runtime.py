@@ -19,6 +19,11 @@ class HostPort(Answer):
     HostIp: str
     HostPort: str
 
+    @property
+    def host(self) -> str:
+        """Where this machine reaches it: loopback where it is published on all addresses."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.HostIp, self.HostIp)  # noqa: S104 - compared with
+
 
 class Exit(Answer):
     """How a runtime's process ended."""

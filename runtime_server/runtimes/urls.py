@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 
+from runtime_server.models import HostPort
 from runtime_server.runtimes import sessions
 from runtime_server.settings import Settings
 from runtime_server.store.records import Record
@@ -48,19 +49,9 @@ class Urls:
     def _origin(self, hosts: Sequence[Mapping[str, str]] | None) -> str | None:
         if not hosts:
             return None
-        host = self._host or _reachable(hosts[0]["HostIp"])
-        return f"http://{f'[{host}]' if ':' in host else host}:{hosts[0]['HostPort']}"
-
-
-def _reachable(address: str) -> str:
-    """Loopback for a port that is bound to all addresses: the one that is sure to lead there."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if not parsed.is_unspecified:
-        return address
-    return "127.0.0.1" if parsed.version == 4 else "::1"
+        published = HostPort.model_validate(hosts[0])
+        host = self._host or published.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{published.HostPort}"
 
 
 def unserved(settings: Settings) -> str | None:
