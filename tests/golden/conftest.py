@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
@@ -16,8 +17,8 @@ from tests.golden.world import Client, InMemory, Kind, OnDocker, World
 __all__ = ["docker_client", "test_images"]
 
 KEYS = "me:key-of-me,stranger:key-of-stranger"
-PREFIX = "runtime-server-test/golden"
-"""Where built images lie."""
+PREFIX = f"runtime-server-test/golden-{secrets.token_hex(4)}"
+"""Where this run's built images lie."""
 
 _number = count()
 
@@ -37,6 +38,8 @@ def on_docker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         tmp_path_factory.mktemp("golden"), docker, default_cpus=0, default_memory="64m", registry_prefix=PREFIX
     ) as served:
         yield OnDocker(served)
+    for image in docker.images(filters={"reference": f"{PREFIX}/*/*"}):
+        docker.remove_image(image["Id"], force=True)
 
 
 @pytest.fixture
