@@ -59,6 +59,8 @@ def problems(report: Mapping[str, Any], pinned: Mapping[str, str], own: str) -> 
             found.append(f"{name} is pinned to {pinned[name]}, and {version} comes out")
         if each.get("is_yanked"):
             found.append(f"{name} {version} has been yanked")
+    if not all("is_yanked" in each for each in report["install"]):
+        found.append("this pip is too old to tell what has been yanked: its reports do since 23.3")
     return found
 
 

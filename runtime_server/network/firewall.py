@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -134,7 +135,11 @@ def chains(instance: str) -> tuple[str, str]:
 
 def here(bridge: str) -> bool:
     """Whether the bridge is in this process's network namespace: not so for a rootless or remote engine's."""
-    return (Path("/sys/class/net") / bridge).exists()
+    # Not by /sys, which shows the interfaces of the namespace that it was mounted in.
+    try:
+        return socket.if_nametoindex(bridge) > 0
+    except OSError:
+        return False
 
 
 class Firewall:

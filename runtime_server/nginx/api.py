@@ -13,7 +13,9 @@ from runtime_server.errors import (
     Problem,
     RateLimited,
     ServerUnavailable,
+    Unauthorized,
 )
+from runtime_server.models import parse_size
 from runtime_server.nginx.template import UnfitForNginx, block, quoted, render
 from runtime_server.settings import Settings
 
@@ -23,6 +25,10 @@ CONNECTIONS: Final = 256
 """Connections of one address."""
 BAD_REQUEST: Final = "/.runtime-server-bad-request"
 """An internal location."""
+FIELDS: Final = 1_048_576
+"""Bytes that a form may have beside its file."""
+LIMIT: Final = "$runtime_server_body_limit"
+"""nginx's variable."""
 MARGIN: Final = 30
 """Seconds that the service may take over what its settings say."""
 
@@ -68,7 +74,9 @@ def api_config(
         "body_limit": str(settings.max_body_bytes),
         "read_timeout": f"{max(settings.max_wait, LONGEST_GRACE) + settings.engine_timeout + MARGIN:.0f}",
         "bad_request": BAD_REQUEST,
-        "problems": _problems(settings),
+        "uploads": block(line for path, limit in uploads(settings).items() for line in _upload(path, limit)),
+        "upload_limits": block(f"{path} {limit};" for path, limit in uploads(settings).items()),
+        "problems": block(line for place, problem in _problems().items() for line in _location(place, problem)),
     }
     return render("api.conf", values)
 
@@ -111,21 +119,37 @@ def _denied(runtimes: Mapping[str, Iterable[str]]) -> Iterable[str]:
         yield f"deny {subnet};"
 
 
-def _problems(settings: Settings) -> str:
-    limit = settings.max_body_bytes
-    places: dict[str, Problem] = {
+def uploads(settings: Settings) -> dict[str, int]:
+    """The paths whose bodies may be larger than those of other calls, and by how many bytes they end."""
+    # Base64 makes four bytes of three, and the form's other fields have a limit of their own.
+    return {"/build": parse_size(settings.max_build_context) * 7 // 5 + FIELDS}
+
+
+def _upload(path: str, limit: int) -> Iterable[str]:
+    yield f"location = {path} {{"
+    yield "    proxy_pass http://runtime_server_api;"
+    yield "    auth_request /.runtime-server-key;"
+    yield f"    client_max_body_size {limit};"
+    yield "}"
+
+
+def _problems() -> dict[str, Problem]:
+    """What nginx answers itself, by the name of the location that does it."""
+    return {
         "bad_request": BadRequest("The request's head can't be read, or is too large."),
+        "unauthorized": Unauthorized("Send a valid API key as X-API-Key or Authorization: Bearer."),
         "refused": PolicyRefused("Runtimes may not call this API.", setting="RUNTIME_SERVER_NETWORK"),
-        "too_large": BodyTooLarge(f"The body may have at most {limit} bytes.", limit=limit),
+        "too_large": BodyTooLarge(f"The body may have at most {LIMIT} bytes.", limit=LIMIT),
         "rate_limited": RateLimited("This address has too many connections open.", retry_after=1),
         "unavailable": ServerUnavailable("The server behind nginx doesn't answer.", retry_after=1),
     }
-    return block(line for place, problem in places.items() for line in _location(place, problem))
 
 
 def _location(place: str, problem: Problem) -> Iterable[str]:
     """A location that nginx's own error becomes a problem in."""
-    body = json.dumps(problem.to_body("$request_id")).replace("\\", "\\\\").replace("'", "\\'")
+    # The one number that nginx knows, among texts.
+    text = json.dumps(problem.to_body("$request_id")).replace(f'"{LIMIT}"', LIMIT)
+    body = text.replace("\\", "\\\\").replace("'", "\\'")
     headers = _SAFE if problem.retry_after is None else {**_SAFE, "Retry-After": f"{problem.retry_after:.0f}"}
     if problem.status == 400:
         # What can't be read has no URI, without which nginx finds no named location.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 from typing import Any
 
 import falcon
@@ -16,6 +18,9 @@ from runtime_server.web.context import ApiRequest
 
 REQUEST_ID = "X-Request-ID"
 
+UNREAD = 65_536
+"""Bytes of a body that servers read on by themselves."""
+UNREAD_SECONDS = 10.0
 _CSP = "Content-Security-Policy"
 _SAFE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -47,6 +52,23 @@ class SafeHeaders:
         if resp.get_header(_CSP) is None:
             resp.set_header(_CSP, "default-src 'none'; frame-ancestors 'none'")
         resp.set_headers(_SAFE)
+
+
+class Unread:
+    """Read what a caller still sends although its answer is known (RFC 9112, section 9.6).
+
+    Closed on meanwhile, its connection would break before it, or a proxy, has read the answer: gunicorn reads a
+    megabyte on, and an upload is larger. Only for known callers, and not for long.
+    """
+
+    def process_response(self, req: ApiRequest, _resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
+        """Read the body to its end."""
+        if (req.content_length or 0) <= UNREAD or not req.context.authenticated:
+            return
+        end = time.monotonic() + UNREAD_SECONDS
+        with suppress(Exception):  # the peer left, and each server says so in its own way
+            while time.monotonic() < end and req.env["wsgi.input"].read(UNREAD):
+                pass
 
 
 class Authentication:
@@ -100,7 +122,7 @@ def middleware(
     sources: SourceCheck | None = None,
 ) -> list[Any]:
     """The app's middleware; with ``log_level`` above info there is no access log, and no cost of one."""
-    found: list[Any] = [RequestId(settings), SafeHeaders(), Authentication(keys, public)]
+    found: list[Any] = [RequestId(settings), SafeHeaders(), Authentication(keys, public), Unread()]
     if sources is not None:
         found.insert(1, sources)
     if rates is not None and rates.any:

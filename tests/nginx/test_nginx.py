@@ -105,6 +105,23 @@ def test_a_body_that_is_too_large_is_refused_by_nginx(running: Site, chunked: bo
     assert (running.folder / "gunicorn.log").read_text() == before
 
 
+def test_an_upload_may_be_larger_and_has_a_limit_too(site: Site) -> None:
+    text = site.render("--listen", f"127.0.0.1:{site.port}", MAX_BUILD_CONTEXT="1m")
+    headers = {"X-API-Key": site.key}
+    with site.served(), site.proxied(text):
+        form: dict[str, Any] = {"target_image": (None, "agent:1"), "context": ("context", b"x" * 2_000_000)}
+        through = requests.post(f"{site.url}/build", files=form, headers=headers, timeout=60)
+        assert through.json()["code"] == "policy-refused"  # by the service: it has no REGISTRY_PREFIX
+        # Who has no key is told so before the upload is over.
+        stranger = requests.post(f"{site.url}/build", files=form, headers={"X-API-Key": "wrong"}, timeout=60)
+        assert (stranger.status_code, stranger.headers["WWW-Authenticate"]) == (401, "Bearer")
+        is_problem(stranger, "unauthorized")
+        form["context"] = ("context", b"x" * 3_000_000)
+        refused = requests.post(f"{site.url}/build", files=form, headers=headers, timeout=60)
+        assert (refused.status_code, refused.json()["limit"]) == (413, 1024 * 1024 * 7 // 5 + 1_048_576)
+        is_problem(refused, "body-too-large")
+
+
 def is_problem(found: requests.Response, code: str) -> None:
     """nginx's own answers look as the service's do."""
     assert found.headers["Content-Type"] == "application/problem+json"
@@ -143,8 +160,9 @@ def test_what_cant_be_read_is_a_problem(running: Site, request_: bytes) -> None:
     assert json.loads(body)["code"] == "bad-request"
 
 
-def test_the_internal_location_is_none_of_the_callers(running: Site) -> None:
-    found = requests.get(f"{running.url}/.runtime-server-bad-request", timeout=30)
+@pytest.mark.parametrize("name", ["bad-request", "key"])
+def test_the_internal_locations_are_none_of_the_callers(running: Site, name: str) -> None:
+    found = requests.get(f"{running.url}/.runtime-server-{name}", headers={"X-API-Key": running.key}, timeout=30)
     assert found.status_code == 404
 
 

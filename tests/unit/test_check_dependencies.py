@@ -45,6 +45,13 @@ def test_what_is_unpinned_otherwise_pinned_or_yanked_is_told() -> None:
     ]
 
 
+def test_a_pip_that_doesnt_tell_what_was_yanked_is_no_witness() -> None:
+    report = {"install": [{"metadata": {"name": "good", "version": "1"}}]}
+    told = check.problems(report, {"good": "1"}, "runtime_server")
+    assert len(told) == 1
+    assert "too old" in told[0]
+
+
 @pytest.mark.parametrize("line", ["a", "a>=1", "a~=1", "-r more.txt", "a @ file:///x"])
 def test_a_constraint_that_pins_nothing_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="line 2"):
