@@ -365,7 +365,7 @@ class EngineFailed(Problem):
 class ExecOutcomeUnknown(Problem):
     """The worker that ran the command died: it isn't run again, and what it has written is lost."""
 
-    code, status, title = "exec-outcome-unknown", 502, "What became of the command is not known"
+    code, status, title = "exec-outcome-unknown", 409, "What became of the command is not known"
     carries = ("exec_id", "running", "exit_code")
 
 

@@ -123,7 +123,7 @@ def test_a_streams_key_starts_it_once(api: Api) -> None:
     body = {"command": ["echo", "a"], "stream": True}
     assert len(lines(api.post(PATH, body, headers=headers))) == 3
     again = api.post(PATH, body, headers=headers)
-    assert (again.status_code, again.json["code"]) == (502, "exec-outcome-unknown")
+    assert (again.status_code, again.json["code"]) == (409, "exec-outcome-unknown")
     assert (again.json["running"], again.json["exit_code"], again.json["retryable"]) == (False, 0, False)
 
 

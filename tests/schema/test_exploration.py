@@ -22,7 +22,8 @@ OWNERS = 2 * CHAINS
 @pytest.fixture(scope="module")
 def server() -> Iterator[InMemoryServer]:
     keys = ",".join(f"owner-{number}:key-{number}" for number in range(OWNERS))
-    with in_memory_server(max_wait=0.02, idempotency_wait=0, api_keys=keys, registry_prefix=PREFIX) as server:
+    short = {"max_wait": 0.02, "idempotency_wait": 0, "max_stream": 0.05, "heartbeat": 0.05, "max_exec": 0.1}
+    with in_memory_server(**short, api_keys=keys, registry_prefix=PREFIX) as server:
         yield server
 
 
