@@ -134,7 +134,7 @@ def post_empty(client: APIClient, path: str, meanwhile: Callable[[], object] | N
         if meanwhile is not None:
             meanwhile()
         response = adapter.send(request, timeout=client.timeout, verify=client.verify or False, cert=client.cert)
-    _ = response.content  # read to its end, so that the connection can be used again
+        _ = response.content
     check(response)
 
 
@@ -203,18 +203,20 @@ class _OnePoolAdapter(UnixHTTPAdapter):
             if connection.sock is not None:
                 connection.sock.settimeout(timeout)
             target = str(request.url).removeprefix("http+docker://localhost")
-            connection.request(str(request.method), target, headers=request.headers, decode_content=False)
+            connection.request(
+                str(request.method), target, headers=request.headers, preload_content=False, decode_content=False
+            )
             if meanwhile is not None:
                 meanwhile()
-            raw = connection.getresponse()
-            raw.read(cache_content=True)
+            response = self.build_response(request, connection.getresponse())
+            _ = response.content  # to its end, so that the connection can be used again
         except BaseException:
             connection.close()
             raise
-        if raw.headers.get("Connection", "").lower() == "close":
+        if response.headers.get("Connection", "").lower() == "close":
             connection.close()
         self._idle.append(connection)
-        return self.build_response(request, raw)
+        return response
 
     def _connection(self) -> Any:
         while self._idle:
