@@ -329,6 +329,7 @@ def _own_session(adapter: OneServerAdapter) -> requests.Session:
     session = requests.Session()
     session.mount("https://", adapter)
     session.mount("http://", adapter)
+    del session.headers["Connection"]  # keep-alive is HTTP/1.1's own rule
     session.headers["User-Agent"] = f"runtime-server-client/{__version__} {requests.utils.default_user_agent()}"
     return session
 

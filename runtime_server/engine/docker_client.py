@@ -129,11 +129,11 @@ def post_empty(client: APIClient, path: str, meanwhile: Callable[[], object] | N
     request.headers["Content-Length"] = "0"
     adapter = client.get_adapter(address)
     if isinstance(adapter, _OnePoolAdapter):
-        response = adapter.ask(request, client.timeout, meanwhile)
-    else:
-        if meanwhile is not None:
-            meanwhile()
-        response = adapter.send(request, timeout=client.timeout, verify=client.verify or False, cert=client.cert)
+        adapter.ask(request, client.timeout, meanwhile)
+        return
+    if meanwhile is not None:
+        meanwhile()
+    response = adapter.send(request, timeout=client.timeout, verify=client.verify or False, cert=client.cert)
     _ = response.content  # read to its end, so that the connection can be used again
     check(response)
 
@@ -191,30 +191,40 @@ class _OnePoolAdapter(UnixHTTPAdapter):
 
     def ask(
         self, request: requests.PreparedRequest, timeout: float | None, meanwhile: Callable[[], object] | None
-    ) -> requests.Response:
-        """Send a request without a body, do something else, and read the answer.
+    ) -> None:
+        """Send a request without a body, do something else, read the answer, and see that it is no error.
 
         Raises:
-            OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is no answer.
+            docker.errors.APIError: it is.
+            OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is none.
         """
-        connection = self._connection()
+        connection, refused = self._connection(), None
         try:
             connection.timeout = timeout
             if connection.sock is not None:
                 connection.sock.settimeout(timeout)
             target = str(request.url).removeprefix("http+docker://localhost")
-            connection.request(str(request.method), target, headers=request.headers, decode_content=False)
+            headers = dict(request.headers)
+            connection.request(
+                str(request.method), target, headers=headers, preload_content=False, decode_content=False
+            )
             if meanwhile is not None:
                 meanwhile()
             raw = connection.getresponse()
-            raw.read(cache_content=True)
+            # Read to its end, so that the connection can be used again.
+            if raw.status < 400:
+                raw.read()
+            else:
+                refused = self.build_response(request, raw)
+                _ = refused.content
         except BaseException:
             connection.close()
             raise
         if raw.headers.get("Connection", "").lower() == "close":
             connection.close()
         self._idle.append(connection)
-        return self.build_response(request, raw)
+        if refused is not None:
+            check(refused)
 
     def _connection(self) -> Any:
         while self._idle:

@@ -105,8 +105,8 @@ class Rules:
         return {parent: f"-i {self.bridge} -j {self.forwarded}", "INPUT": f"-i {self.bridge} -j {self.to_host}"}
 
     def script(self, version: Version) -> str:
-        """Commands for an administrator's shell, which may be run again."""
-        run = f"{_PROGRAMS[version][0]} -w"
+        """Commands for an administrator's shell, which may be run again, of the kind that has Docker's rules."""
+        run = f"{_name(version)} -w"
         made = [f"{run} -N {chain} 2>/dev/null || {run} -F {chain}" for chain in chains(self.instance)]
         filled = [f"{run} {line}" for line in self.lines(version)]
         # Docker has its chain for IPv6 only where it sets rules for IPv6.
@@ -253,6 +253,14 @@ def _program(version: Version) -> str:
     if "" not in programs:
         raise FirewallFailed(f"{names[0]} is not installed.")
     return programs.get(_kind(path), programs[""])
+
+
+def _name(version: Version) -> str:
+    """The program's name, as far as it can be known: whoever prints rules may not be allowed to list them."""
+    try:
+        return Path(_program(version)).name
+    except FirewallFailed:
+        return _PROGRAMS[version][0]
 
 
 def _kind(path: str) -> str:

@@ -28,7 +28,7 @@ from runtime_server.runtimes.urls import Urls
 from runtime_server.store.records import Happening, Record
 from runtime_server.store.store import Store
 
-MOST_EVENTS = 20
+MOST_EVENTS = 10
 """How many events of a runtime answers show; one that sleeps and wakes has ever more."""
 ENDED = (ContainerState.EXITED, ContainerState.DEAD, ContainerState.REMOVING)
 
