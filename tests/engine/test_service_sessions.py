@@ -41,8 +41,9 @@ def fetch(url: str | None) -> str:
 
 def test_a_session_is_running_once_its_service_answers(served: Served) -> None:
     made = start(served, "ready", WEB.format(before="while [ ! -e /tmp/go ]; do sleep 0.1; done;"), wait=1)
-    assert (made.status, made.pod_status) == (RuntimeStatus.STARTING, "Running")
+    assert made.status is RuntimeStatus.STARTING
     assert made.url is not None
+    eventually(lambda: session(served, "ready").pod_status == "Running", "a container that runs")
     served.execute(made.runtime_id, ["/bin/sh", "-c", "echo > /tmp/go"])
     found = served.client.wait_until(made.runtime_id, "running", timeout=DEADLINE)
     assert (found.pod_status, found.url) == ("Ready", made.url)
@@ -167,6 +168,7 @@ def test_a_command_and_a_line_of_output_decide(served: Served) -> None:
     by_line = served.start(waits, readiness={"type": "log", "text": "listening"}, wait=0.5)
     for each in (by_command, by_line):
         assert each.status is RuntimeStatus.STARTING
+        eventually(lambda each=each: served.client.get_runtime(each.runtime_id).started_at, "it runs")  # type: ignore[misc]
         served.execute(each.runtime_id, ["/bin/sh", "-c", "echo > /tmp/go"])
         assert served.client.wait_until(each.runtime_id, "running", timeout=DEADLINE).status == "running"
         served.client.remove_runtime(each.runtime_id)
