@@ -25,11 +25,13 @@ from runtime_server.runtimes.calls import Calls
 from runtime_server.runtimes.chores import Chores
 from runtime_server.runtimes.execs import Execs
 from runtime_server.runtimes.fetch import ImageFetch
+from runtime_server.runtimes.files import Files
 from runtime_server.runtimes.holders import LEASE, Holder
 from runtime_server.runtimes.inside import Inside
 from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.manager import RuntimeManager
+from runtime_server.runtimes.news import News
 from runtime_server.runtimes.outputs import Outputs
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
@@ -41,6 +43,8 @@ from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
+from runtime_server.runtimes.terminals import Terminals
+from runtime_server.runtimes.usage import Usage
 from runtime_server.runtimes.urls import Urls
 from runtime_server.runtimes.views import Views
 from runtime_server.runtimes.waits import SlowLane
@@ -231,17 +235,22 @@ class Service:
         )
 
     def _inside(self, lookup: Lookup, sync: Sync) -> Inside:
+        execs = Execs(
+            settings=self.settings,
+            engine=self.engine,
+            operations=self.store.operations,
+            holder=self.holder,
+            lane=self.lane,
+            lookup=lookup,
+            sync=sync,
+        )
         return Inside(
             outputs=Outputs(self.engine, self.store, lookup),
-            execs=Execs(
-                settings=self.settings,
-                engine=self.engine,
-                operations=self.store.operations,
-                holder=self.holder,
-                lane=self.lane,
-                lookup=lookup,
-                sync=sync,
-            ),
+            execs=execs,
+            files=Files(self.settings, self.engine, lookup),
+            usage=Usage(self.engine, self.store, lookup, sync),
+            news=News(self.store, lookup),
+            terminals=Terminals(settings=self.settings, execs=execs, operations=self.store.operations, lookup=lookup),
         )
 
     def _firewall(self, *, local: bool) -> Firewall | None:

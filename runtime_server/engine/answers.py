@@ -17,6 +17,7 @@ import requests.exceptions
 import urllib3.exceptions
 
 from runtime_server.engine.base import ContainerMissing, NameTaken
+from runtime_server.engine.files import NotAFolder, PathMissing, ReadOnly
 from runtime_server.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -282,6 +283,9 @@ TABLE = (
         "The container isn't running.",
     ),
     Row("stop while paused", ("stop",), (500,), r"running or paused", StillPaused),
+    Row("path missing", ("archive",), (404,), r"could not find the file|no such file or directory", PathMissing),
+    Row("path not a folder", ("archive",), (400, 500), r"not a directory|cannot overwrite", NotAFolder),
+    Row("path read-only", ("archive",), (400, 403, 500), r"marked read-only|read-only file ?system", ReadOnly),
     Row("read-only root", ("folder",), (400, 403, 500), r"rootfs is marked read-only", ReadOnlyRoot),
     Row("removal in progress", ("remove",), (409,), r"removal .*in progress|being removed", BeingRemoved),
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from runtime_server.engine.files import FilesEngine
 from runtime_server.engine.inside import InsideEngine
 from runtime_server.models import EngineVersion, HostPort
 
@@ -231,7 +232,7 @@ class EventStream(Protocol):
     def close(self) -> None: ...
 
 
-class Engine(InsideEngine, Protocol):
+class Engine(InsideEngine, FilesEngine, Protocol):
     """A container engine, limited to the containers that carry one instance's label.
 
     ``container`` parameters take a container id, or a runtime id, which is the container's name. All methods may

@@ -23,6 +23,7 @@ from runtime_server.engine.memory_commands import MemoryExec
 from runtime_server.engine.memory_containers import Container, Ports
 from runtime_server.engine.memory_events import EventLog
 from runtime_server.engine.memory_images import Images
+from runtime_server.engine.memory_tree import Tree
 from runtime_server.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -60,6 +61,7 @@ class World:
         self.volumes: dict[str, Volume] = {}
         self.away = False
         self.execs: dict[str, MemoryExec] = {}
+        self.trees: dict[str, Tree] = {}
         self._cpus = cpus
         self._runtime_classes = runtime_classes
         self._ports = Ports()

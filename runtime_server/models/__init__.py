@@ -34,7 +34,8 @@ from runtime_server.models.builds import (
     ImageInfo,
     RegistryPrefix,
 )
-from runtime_server.models.exec import ExecChunk, ExecEnd, ExecOutcome, ExecRequest, ExecResult
+from runtime_server.models.exec import ExecChunk, ExecEnd, ExecOutcome, ExecRequest, ExecResult, TerminalTicket
+from runtime_server.models.files import FileInfo, FileListing, FilesWritten
 from runtime_server.models.logs import LogLine
 from runtime_server.models.readiness import CommandReady, HttpReady, LogReady, ReadyCheck, RunningReady
 from runtime_server.models.runtime import (
@@ -52,6 +53,7 @@ from runtime_server.models.runtime import (
     StartResponse,
 )
 from runtime_server.models.server import EngineVersion, FieldError, Health, ProblemBody, Readiness, Version
+from runtime_server.models.watching import HistoryEntry, RuntimeEvent, RuntimeHistory, Stats
 from runtime_server.models.start import PortBinding, RegistryAuth, RestartPolicy, StartRequest, VolumeMount
 from runtime_server.models.workspaces import (
     DEFAULT_WORKSPACE,
@@ -89,8 +91,12 @@ __all__ = [
     "ExecResult",
     "Exit",
     "Failure",
+    "FileInfo",
+    "FileListing",
+    "FilesWritten",
     "FieldError",
     "Health",
+    "HistoryEntry",
     "HostAddress",
     "HostName",
     "HostPort",
@@ -118,6 +124,8 @@ __all__ = [
     "RunningReady",
     "Runtime",
     "RuntimeBatch",
+    "RuntimeEvent",
+    "RuntimeHistory",
     "RuntimeList",
     "RuntimePage",
     "RuntimeRequest",
@@ -126,7 +134,9 @@ __all__ = [
     "Seconds",
     "StartRequest",
     "StartResponse",
+    "Stats",
     "StopRequest",
+    "TerminalTicket",
     "Version",
     "VolumeMount",
     "Word",

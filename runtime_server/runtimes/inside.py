@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime_server.runtimes.execs import Execs
+from runtime_server.runtimes.files import Files
+from runtime_server.runtimes.news import News
 from runtime_server.runtimes.outputs import Outputs
+from runtime_server.runtimes.terminals import Terminals
+from runtime_server.runtimes.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +18,7 @@ class Inside:
 
     outputs: Outputs
     execs: Execs
+    terminals: Terminals
+    files: Files
+    usage: Usage
+    news: News

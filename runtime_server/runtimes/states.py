@@ -19,6 +19,7 @@ class Action(StrEnum):
     REMOVE = "remove"
     RENEW = "renew"
     EXEC = "exec"
+    STATS = "stats"
 
 
 TRANSITIONS: dict[Action, dict[S, S]] = {
@@ -36,6 +37,7 @@ TRANSITIONS: dict[Action, dict[S, S]] = {
     Action.REMOVE: dict.fromkeys(S, S.REMOVED),
     Action.RENEW: {S.STARTING: S.STARTING, S.RUNNING: S.RUNNING, S.PAUSED: S.PAUSED},
     Action.EXEC: {S.RUNNING: S.RUNNING},
+    Action.STATS: {S.RUNNING: S.RUNNING, S.PAUSED: S.PAUSED},
 }
 """Where an action is allowed, with the state that it leads to; the same state means that it changes nothing."""
 
@@ -73,6 +75,7 @@ _CANT = {
     Action.REMOVE: "be removed",
     Action.RENEW: "be renewed",
     Action.EXEC: "run a command",
+    Action.STATS: "be measured",
 }
 
 _SEEN = {

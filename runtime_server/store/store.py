@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from runtime_server.models import RuntimeStatus
 from runtime_server.store.database import Database
+from runtime_server.store.events import Events
 from runtime_server.store.operations import Operations
 from runtime_server.store.records import AliasTaken, Happening, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.schema import ALIAS_HELD, SESSION_HELD, history, runtimes
@@ -104,6 +105,7 @@ class Store:
         self.database = database
         self.operations = Operations(database)
         self.slots = Slots(database, places)
+        self.events = Events(database)
         self.workspaces = Workspaces(database)
 
     def get(self, runtime_id: str) -> Record | None:
