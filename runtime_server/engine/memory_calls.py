@@ -16,6 +16,7 @@ METHODS = (
     "ping", "version", "image_present", "image_facts", "pull", "create", "start", "inspect", "pause", "resume",
     "stop", "remove", "list", "logs", "log_entries", "exec", "exec_state", "http_status", "command_status", "events",
     "ensure_network", "find_network", "remove_network",
+    "http_json", "connections", "commands",
     "ensure_volume", "find_volume", "list_volumes", "volume_sizes", "remove_volume", "give_folder",
 )  # fmt: skip
 """The engine's calls: what hooks can be set on, and what is counted."""

@@ -20,6 +20,7 @@ from runtime_server.errors import EngineFailed, EngineTimeout, EngineUnreachable
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import pulls, rebuilding, starts, stops
 from runtime_server.runtimes.holders import Holder
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
@@ -47,6 +48,7 @@ class Chores:
         renewals: ends that labels don't know.
         retention: seconds that an ended runtime stays, where it has no time of its own.
         workspaces: unused ones have a retention too.
+        cache: nginx's look-ups; None: there is no gateway.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Chores:
         renewals: Renewals,
         retention: float,
         workspaces: Workspaces,
+        cache: NginxCache | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -71,6 +74,7 @@ class Chores:
         self._renewals = renewals
         self._retention = retention
         self._workspaces = workspaces
+        self._cache = cache
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="chore")
         # Stops take their grace: what the engine tells must not queue behind them.
         self._quick_pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="look")
@@ -162,6 +166,8 @@ class Chores:
         for runtime_id in self._store.forget(now - self._retention):
             (self._locks / runtime_id).unlink(missing_ok=True)
             self._renewals.forget(runtime_id)
+            if self._cache is not None:
+                self._cache.forget(runtime_id)
         for record in self._store.ended():
             kept = self._retention if record.retention is None else record.retention
             automatic = record.auto_remove and record.container_id is not None
