@@ -13,6 +13,7 @@ from runtime_server.resources.exec import Exec
 from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.logs import Logs
+from runtime_server.resources.metrics import Metrics
 from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
 from runtime_server.resources.sessions import HealthCheck, RunningRuntimes, RuntimeLookup, SessionBatch, SessionItem
@@ -54,6 +55,7 @@ ROUTES: Final = (
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),
+    Route("/metrics", Metrics),
     Route("/openapi.json", OpenAPI),
     Route("/docs", Docs),
 )
@@ -73,7 +75,8 @@ def create_api(
     """
     services = dataclasses.replace(services, routes=ROUTES)
     public = frozenset(route.path for route in ROUTES if route.public)
-    app = LoggedApp(request_type=ApiRequest, middleware=middleware(services.settings, keys, public, rates, sources))
+    around = middleware(services.settings, services.metrics.metrics, keys, public, rates=rates, sources=sources)
+    app = LoggedApp(request_type=ApiRequest, middleware=around)
     app.req_options.strip_url_path_trailing_slash = True
     add_error_handlers(app)
     for route in ROUTES:

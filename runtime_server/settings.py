@@ -98,6 +98,9 @@ class Settings(BaseSettings):
         "", repr=False, description="`name:key,…`; the name is the owner, `name+admin:key` an admin's."
     )
     keys_file: Path | None = Field(None, description="Hashed API keys; none: `keys.json` in the state directory.")
+    metrics: Literal["off", "key", "open"] = Field(
+        "key", description="Who may read `/metrics`: nobody, admins, or everybody, who then learn no owners' names."
+    )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body in bytes.")
     unknown_fields: Literal["forbid", "ignore"] = Field(
         "forbid", description="Unknown JSON fields: 422 or a warning."

@@ -9,12 +9,14 @@ from typing import Any
 
 import falcon
 
+from runtime_server.metrics.instruments import Metrics
 from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.quotas import Rates
 from runtime_server.settings import Settings
 from runtime_server.web.access_log import AccessLog
 from runtime_server.web.auth import KeyRing, presented_key
 from runtime_server.web.context import ApiRequest
+from runtime_server.web.observed import Observed
 
 REQUEST_ID = "X-Request-ID"
 
@@ -116,8 +118,10 @@ class RateLimit:
 
 def middleware(
     settings: Settings,
+    metrics: Metrics,
     keys: KeyRing,
     public: frozenset[str],
+    *,
     rates: Rates | None = None,
     sources: SourceCheck | None = None,
 ) -> list[Any]:
@@ -129,4 +133,4 @@ def middleware(
         found.append(RateLimit(rates, public))
     if settings.log_level in {"debug", "info"}:
         found.insert(0, AccessLog())
-    return found
+    return [Observed(metrics), *found]

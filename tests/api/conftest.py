@@ -17,7 +17,9 @@ from runtime_server.engine import labels
 from runtime_server.engine.base import RuntimeSpec
 from runtime_server.engine.memory import MemoryEngine
 from runtime_server.errors import TooManyStreams
+from runtime_server.metrics.instruments import Metrics
 from runtime_server.models import RuntimeStatus
+from runtime_server.runtimes.scrape import Scrape
 from runtime_server.runtimes.waits import SlowLane
 from runtime_server.service import Service
 from runtime_server.settings import PREFIX, Settings
@@ -90,6 +92,7 @@ def make_api(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) ->
                 "api_keys": f"alice:{KEY},bob:{OTHER_KEY}",
                 "state_dir": tmp_path,
                 "max_stream": 0.2,
+                "metrics": "open",
             }
             settings = Settings.model_validate(values | changes)
             manager, calls = FakeManager(), FakeCalls()
@@ -105,7 +108,7 @@ def make_api(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) ->
                 one_runtime(service, engine)
             streams = Streams(SlowLane(settings.streams, TooManyStreams), settings.heartbeat, settings.max_stream)
             fakes: tuple[Any, Any, Any, Any] = (manager, calls, workspaces, builds)
-            parts = Services(settings, *fakes, inside=service.inside, streams=streams)
+            parts = Services(settings, *fakes, inside=service.inside, streams=streams, metrics=Scrape(settings, Metrics()))
             app = create_api(parts, keys)
             return Api(TestClient(app, headers={"X-API-Key": KEY}), manager, calls, builds, engine)
 

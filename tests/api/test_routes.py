@@ -96,8 +96,9 @@ def test_get_routes_refuse_unknown_query_parameters_and_answer_head(api: Api, ro
     query = query_of(route)
     head, get = (api.ask(method, path_of(route), query_string=query) for method in ("HEAD", "GET"))
     assert (head.status_code, head.text) == (200, "")
-    # A stream's length is known to nobody.
-    assert head.headers.get("Content-Length") == get.headers.get("Content-Length")
+    if route.path != "/metrics":  # each answer of which counts the one before
+        # A stream's length is known to nobody.
+        assert head.headers.get("Content-Length") == get.headers.get("Content-Length")
 
 
 @pytest.mark.parametrize("path", ["/", "/nope", "/runtimes/a/b", "/start/now", "/%00", "/runtimes/x%2Fy/renew/"])
