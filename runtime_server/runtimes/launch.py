@@ -118,6 +118,8 @@ class Launch:
 
     def announce(self, record: Record, spec: RuntimeSpec) -> host_ports.Bindings:
         """Where a session's main service will answer; its port is held by this process until it is started."""
+        if spec.network in ("none", "host"):  # where engines publish nothing
+            return {}
         return host_ports.announced(record, spec.ports, self._reservations)
 
     def withdraw(self, record: Record) -> None:

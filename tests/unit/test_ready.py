@@ -124,6 +124,7 @@ def test_a_session_has_its_address_from_the_first_answer_on(silent: World, servi
     service.manager.stop(ALICE, first.runtime_id)
     assert get(service, first.runtime_id).url == first.url
     assert start(service).url is None
+    assert start(service, image="agent", session_id="t", network="none", wait=0).url is None
 
 
 def test_its_output_is_shown_while_it_starts(silent: World, service: Service) -> None:
