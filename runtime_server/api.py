@@ -14,9 +14,10 @@ from runtime_server.resources.files import FilesIn
 from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.logs import Logs
-from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
+from runtime_server.resources.runtimes import Renewal, Restart, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
 from runtime_server.resources.sessions import HealthCheck, RunningRuntimes, RuntimeLookup, SessionBatch, SessionItem
+from runtime_server.resources.stock import ImageItem, ImagePull, Images, Prune, VolumeItem, Volumes
 from runtime_server.resources.terminal import Terminal, TerminalTickets
 from runtime_server.resources.watching import EventsOf, HistoryOf, StatsOf
 from runtime_server.resources.workspaces import WorkspaceItem, Workspaces
@@ -55,9 +56,16 @@ ROUTES: Final = (
     Route("/runtimes/{runtime_id}/logs", Logs),
     Route("/runtimes/{runtime_id}/exec", Exec),
     Route("/runtimes/{runtime_id}/files", FilesIn),
+    Route("/runtimes/{runtime_id}/restart", Restart),
     Route("/runtimes/{runtime_id}/stats", StatsOf),
     Route("/runtimes/{runtime_id}/history", HistoryOf),
     Route("/events", EventsOf),
+    Route("/images", Images),
+    Route("/images/pull", ImagePull),
+    Route("/images/{reference:path}", ImageItem),
+    Route("/volumes", Volumes),
+    Route("/volumes/{volume}", VolumeItem),
+    Route("/maintenance/prune", Prune),
     Route("/runtimes/{runtime_id}/terminal", Terminal),
     Route("/runtimes/{runtime_id}/terminal/ticket", TerminalTickets),
     Route("/healthz", Healthz),

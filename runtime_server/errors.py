@@ -266,6 +266,32 @@ class MethodNotAllowed(Problem):
     carries = ("allowed",)
 
 
+class AdminOnly(Problem):
+    """The call needs the key of an admin."""
+
+    code, status, title = "admin-only", 403, "Only an admin may do this"
+
+
+class ImageInUse(Problem):
+    """A container is made of the image, or it is named by its id and has other names."""
+
+    code, status, title = "image-in-use", 409, "The image is in use"
+    carries = ("image",)
+
+
+class VolumeNotFound(Problem):
+    """No named volume of this caller has that name."""
+
+    code, status, title = "volume-not-found", 404, "No such volume"
+
+
+class VolumeInUse(Problem):
+    """A runtime that isn't removed has the volume."""
+
+    code, status, title = "volume-in-use", 409, "The volume is in use"
+    carries = ("runtime_ids",)
+
+
 class WorkspaceNotFound(Problem):
     """No workspace of this caller has that id, session or alias."""
 

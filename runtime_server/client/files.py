@@ -55,11 +55,9 @@ class FileCalls(Calls):
             PathReadOnly, FileTooLarge, UserUnknown, InvalidState
         """
         query = [("path", path), *_given(mode=_octal(mode), owner=owner)]
-        return self._put(runtime_id, query, _source(content), BYTES)
+        return self._send_body(runtime_id, query, _source(content), BYTES)
 
-    def put_archive(
-        self, runtime_id: str, path: str, content: Content, *, owner: str | None = None
-    ) -> FilesWritten:
+    def put_archive(self, runtime_id: str, path: str, content: Content, *, owner: str | None = None) -> FilesWritten:
         """Unpack a tar into a folder of a runtime, which is made where it is missing.
 
         Args:
@@ -75,10 +73,10 @@ class FileCalls(Calls):
         query = [("path", path), *_given(owner=owner)]
         if isinstance(content, str | os.PathLike) and Path(content).is_dir():
             with _packed(Path(content)) as packed:
-                return self._put(runtime_id, query, packed, TAR)
-        return self._put(runtime_id, query, _source(content), TAR)
+                return self._send_body(runtime_id, query, packed, TAR)
+        return self._send_body(runtime_id, query, _source(content), TAR)
 
-    def _put(self, runtime_id: str, query: list[tuple[str, str]], source: Source, kind: str) -> FilesWritten:
+    def _send_body(self, runtime_id: str, query: list[tuple[str, str]], source: Source, kind: str) -> FilesWritten:
         path = runtime_path(runtime_id) + "/files"
         call = Call("PUT", path, query=tuple(query), source=source, content_type=kind, patience=UPLOAD)
         return parse(FilesWritten, self._transport.send(call))
@@ -106,7 +104,7 @@ class FileCalls(Calls):
             OSError: the local file can't be written.
             PathNotFound, PathConflict
         """
-        return self._get(runtime_id, path, BYTES, target)
+        return self._fetch(runtime_id, path, BYTES, target)
 
     def get_archive(self, runtime_id: str, path: str, target: Target) -> int:
         """Copy a file or folder of a runtime into a local tar, and return the tar's size.
@@ -116,9 +114,9 @@ class FileCalls(Calls):
             path: absolute path in the runtime; the names in the tar begin with its last part.
             target: as for ``download_file``.
         """
-        return self._get(runtime_id, path, TAR, target)
+        return self._fetch(runtime_id, path, TAR, target)
 
-    def _get(self, runtime_id: str, path: str, kind: str, target: Target) -> int:
+    def _fetch(self, runtime_id: str, path: str, kind: str, target: Target) -> int:
         call = Call("GET", runtime_path(runtime_id) + "/files", query=(("path", path),), media_type=kind)
         if isinstance(target, str | os.PathLike):
             with open(target, "wb") as file:
@@ -261,4 +259,5 @@ def _packed(folder: Path) -> Iterator[Source]:
         with tarfile.open(fileobj=file, mode="w") as tar:
             for each in sorted(folder.iterdir()):
                 tar.add(each, each.name)
+        file.seek(0)
         yield _source(file)

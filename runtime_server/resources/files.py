@@ -117,7 +117,12 @@ class FilesIn(Resource):
 
     def on_get(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Read a file, a folder as a tar, or what is in it."""
-        query, caller, name, files = read_query(req, ReadQuery), req.context.caller, named(req, runtime_id), self._inside.files
+        query, caller, name, files = (
+            read_query(req, ReadQuery),
+            req.context.caller,
+            named(req, runtime_id),
+            self._inside.files,
+        )
         if query.list:
             set_answer(req, resp, files.list(caller, name, query.path, limit=query.limit))
             return
@@ -132,7 +137,12 @@ class FilesIn(Resource):
 
     def on_put(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Write a file, or unpack a tar."""
-        query, caller, name, files = read_query(req, WriteQuery), req.context.caller, named(req, runtime_id), self._inside.files
+        query, caller, name, files = (
+            read_query(req, WriteQuery),
+            req.context.caller,
+            named(req, runtime_id),
+            self._inside.files,
+        )
         with self._services.streams.lane.place():
             upload = Upload(req, files.limit)
             if (req.content_type or "").partition(";")[0].strip().lower() == TAR:

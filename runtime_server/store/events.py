@@ -85,12 +85,3 @@ class Events:
         with self._database.connection() as connection:
             rows = connection.execute(query).all()
         return [Event(**{**row._asdict(), "status": RuntimeStatus(row.status)}) for row in rows]
-
-    def note(self, runtime_id: str, at: float, detail: str) -> None:
-        """Add what happened to a runtime without changing its state."""
-        status = sa.select(sa.literal(runtime_id), sa.literal(at), runtimes.c.status, sa.literal(detail)).where(
-            runtimes.c.runtime_id == runtime_id
-        )
-        names = ["runtime_id", "at", "status", "detail"]
-        with self._database.connection() as connection:
-            connection.execute(sa.insert(history).from_select(names, status))

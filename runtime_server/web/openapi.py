@@ -118,9 +118,7 @@ def _also(answer: Answered) -> dict[str, Any]:
     """The other forms of an answer."""
     return {
         media_type: {
-            "schema": {"type": "string", "format": "binary"}
-            if model is None
-            else {"$ref": _SCHEMAS + model.__name__}
+            "schema": {"type": "string", "format": "binary"} if model is None else {"$ref": _SCHEMAS + model.__name__}
         }
         for media_type, model in answer.also.items()
     }

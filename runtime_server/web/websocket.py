@@ -117,6 +117,8 @@ class WebSocket:
                 elif isinstance(event, CloseConnection):
                     if self._protocol.state is ConnectionState.REMOTE_CLOSING:
                         self._send(event.response())
+                    else:
+                        self.close(int(event.code))  # its frames make no sense
                 else:
                     yield event
         except ProtocolError as error:

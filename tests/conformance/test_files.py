@@ -11,7 +11,6 @@ import pytest
 
 from runtime_server.engine.base import ContainerMissing
 from runtime_server.engine.files import (
-    FileEntry,
     FileKind,
     FolderNotEmpty,
     NoAccess,
@@ -24,7 +23,7 @@ from tests.conformance.conftest import Bench
 STATES = ["created", "running", "paused", "exited"]
 
 
-def tar(*entries: tuple[str, bytes | None | str], uid: int = 7, gid: int = 8, mode: int = 0o640) -> bytes:
+def tar(*entries: tuple[str, bytes | str | None], uid: int = 7, gid: int = 8, mode: int = 0o640) -> bytes:
     """A tar of files, folders (None) and links (text)."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
@@ -226,5 +225,3 @@ def test_no_container_no_files(bench: Bench) -> None:
     for call in calls:
         with pytest.raises(ContainerMissing):
             call()
-
-

@@ -24,7 +24,7 @@ class Handover:
         self._app = app
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
-        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.ended = 0
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
@@ -59,7 +59,7 @@ class Handover:
                         connection.sendall(b"".join(sent) + chunk)
                     sent.clear()
             finally:
-                body.close()  # type: ignore[attr-defined]
+                getattr(body, "close", lambda: None)()
                 self.ended += 1
 
     def close(self) -> None:

@@ -201,7 +201,12 @@ def test_links_of_the_runtime_are_followed_within_it(
 ) -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, target in (("real/", ""), ("link", "/srv/real"), ("up", "../../../../../etc"), ("file", "real/new")):
+        for name, target in (
+            ("real/", ""),
+            ("link", "/srv/real"),
+            ("up", "../../../../../etc"),
+            ("file", "real/new"),
+        ):
             made = tarfile.TarInfo(name)
             made.type, made.linkname = (tarfile.SYMTYPE, target) if target else (tarfile.DIRTYPE, "")
             archive.addfile(made)
@@ -252,7 +257,5 @@ def test_any_other_content_type_is_a_file(own_server: InMemoryServer, runtime: s
     assert "GMT" in read.headers["Last-Modified"]
     head = session.head(url, headers={"X-API-Key": own_server.api_key})
     assert (head.status_code, head.headers["Content-Length"], head.content) == (200, "2", b"")
-    packed = session.put(
-        url, data=b"{}", headers={"X-API-Key": own_server.api_key, "Content-Encoding": "gzip"}
-    )
+    packed = session.put(url, data=b"{}", headers={"X-API-Key": own_server.api_key, "Content-Encoding": "gzip"})
     assert packed.json()["code"] == "unsupported-media-type"

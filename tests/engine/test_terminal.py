@@ -68,12 +68,16 @@ def test_an_interactive_shell(client: RuntimeServerClient, runtime: str) -> None
 
 
 def test_much_in_both_directions(client: RuntimeServerClient, runtime: str) -> None:
-    with client.terminal(runtime, "busybox stty raw -echo; echo go; busybox head -c 500000 | busybox wc -c") as terminal:
+    with client.terminal(
+        runtime, "busybox stty raw -echo; echo go; busybox head -c 500000 | busybox wc -c"
+    ) as terminal:
         shown(terminal, "go")
         for _ in range(50):
             terminal.send(b"x" * 10_000)
         assert "500000" in shown(terminal, "500000")
-    with client.terminal(runtime, "busybox head -c 3000000 /dev/zero | busybox tr '\\0' y; echo; echo done") as terminal:
+    with client.terminal(
+        runtime, "busybox head -c 3000000 /dev/zero | busybox tr '\\0' y; echo; echo done"
+    ) as terminal:
         assert shown(terminal, "done").count("y") == 3_000_000
 
 
