@@ -22,6 +22,8 @@ from runtime_server.store.store import Store
 
 LOOK = 0.01
 """Seconds between two looks for a place that another process has freed, while something waits here."""
+WHOLE_LOOK = 0.5
+"""Seconds between two looks at everything, dead processes' places above all."""
 
 
 @dataclass(slots=True, eq=False)
@@ -166,14 +168,24 @@ class StartQueue:
         self._wake.set()
 
     def _look(self) -> None:
+        whole = 0.0
         while self._wake.wait() and not self._closing.is_set():
             with suppress(StorageUnavailable):
-                self._let_go()
-                self.advance()
+                if time.monotonic() >= whole or self._stirs():
+                    whole = time.monotonic() + WHOLE_LOOK
+                    self._let_go()
+                    self.advance()
             with self._lock:
                 if not self._waiting:
                     self._wake.clear()
             self._closing.wait(LOOK)
+
+    def _stirs(self) -> bool:
+        """Whether a place is free, or a start of this process's no longer waits."""
+        with self._lock:
+            waiting = sum(each.queued for each in self._waiting.values())
+        at_work, queued = self._slots.standing(self._holder.id)
+        return queued != waiting or not self._slots.places or at_work < self._slots.places
 
     def _let_go(self) -> None:
         """Let go of what was stopped, or is another's, while it waited."""

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from runtime_server.store.database import Database
 from runtime_server.store.records import Operation
 from runtime_server.store.schema import operations
+from runtime_server.store.statements import Prepared
 
 START = "start"
 QUEUED = "queued"
@@ -64,6 +65,12 @@ _STAGE = (
 )
 _WITHDRAW = sa.text("DELETE FROM operations WHERE id = :id AND stage IN ('queued', 'readying')")
 _OWN = sa.text("SELECT id FROM operations WHERE kind = 'start' AND holder = :holder AND stage = 'queued'")
+_STANDING = Prepared(
+    sa.select(
+        sa.func.count().filter(_columns.stage.is_(None)).label("at_work"),
+        sa.func.count().filter(_columns.stage == QUEUED, _columns.holder == sa.bindparam("holder")).label("queued"),
+    ).where(_columns.kind == START)
+)
 
 Alive = Callable[[str], bool]
 """Whether the process that goes by this name as a holder lives."""
@@ -95,6 +102,17 @@ class Slots:
         """Whether a start waits for a place."""
         with self._database.connection() as connection:
             return connection.execute(_ANY_QUEUED).first() is not None
+
+    def standing(self, holder: str) -> tuple[int, int]:
+        """How many starts are worked on, and how many wait that this process answers for.
+
+        PERF: asked many times a second by each process that has something queued; on a machine that is busy
+        starting, whatever else they ask is taken from the starts.
+        """
+        with self._database.connection() as connection:
+            found = _STANDING.first(connection, {"holder": holder})
+        assert found is not None
+        return found["at_work"], found["queued"]
 
     def queued_for(self, holder: str) -> set[str]:
         """Ids of the queued starts that this process answers for."""

@@ -244,6 +244,20 @@ def test_running_container(bench: Bench) -> None:
     assert (running.finished_at, running.exit_code, running.error) == (None, None, "")
 
 
+def test_something_else_is_done_while_the_engine_works(bench: Bench) -> None:
+    container, done = bench.run(), []
+    assert bench.engine.pause(container, lambda: done.append("pause"))
+    assert bench.engine.resume(container, lambda: done.append("resume"))
+    assert done == ["pause", "resume"]
+    # At most once, however often the engine has to be asked.
+    assert not bench.engine.resume(container, lambda: done.append("again"))
+    assert done.count("again") <= 1
+    # The connection is as good as before, after a refusal too.
+    with pytest.raises(ContainerMissing):
+        bench.engine.pause("runtime-ffffffffffff", lambda: done.append("missing"))
+    assert bench.engine.pause(container)
+
+
 def test_published_and_exposed_ports(bench: Bench) -> None:
     published = (Publish(9000, "tcp", LOOPBACK), Publish(9000, "udp", LOOPBACK))
     container = bench.run(image=bench.exposing_image, ports=published)

@@ -337,3 +337,17 @@ def test_how_a_runtime_ended_is_told(shared_server: InMemoryServer, client: Runt
     ended = client.wait_until(runtime.runtime_id, "error", 60)
     assert ended.exit is not None
     assert (ended.exit.exit_code, ended.exit.oom_killed) == (137, True)
+
+
+def test_answers_show_the_last_events_only(client: RuntimeServerClient) -> None:
+    runtime = client.start_runtime(image="busybox").runtime_id
+    for _ in range(8):
+        paused, resumed = client.pause_runtime(runtime), client.resume_runtime(runtime)
+    assert [each.reason for each in resumed.events[-2:]] == [paused.events[-1].reason, resumed.events[-1].reason]
+    assert len(resumed.events) == 10
+    # What an action answers, and foresaw while the engine worked, is what is read afterwards.
+    read = client.get_runtime(runtime)
+    assert read.events == resumed.events
+    assert read.model_dump() == {
+        key: value for key, value in resumed.model_dump().items() if key in read.model_dump()
+    }

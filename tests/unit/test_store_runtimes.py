@@ -147,6 +147,32 @@ def test_history_writes_itself(store: Store) -> None:
     assert store.history("runtime-0") == []
 
 
+def test_the_last_that_happened(store: Store) -> None:
+    for name in ("runtime-0", "runtime-1", "runtime-2"):
+        store.add(record(name, status=S.STARTING))
+    for at in range(2, 8):
+        store.change("runtime-0", status=S.PAUSED if at % 2 else S.RUNNING, seen_at=float(at))
+    last = [Happening(5.0, "paused", None), Happening(6.0, "running", None), Happening(7.0, "paused", None)]
+    assert store.recent("runtime-0", 3) == last
+    assert store.recent("runtime-0", 100) == store.history("runtime-0")
+    assert store.recent("nope", 3) == []
+    several = store.recents(["runtime-0", "runtime-1", "nope"], 3)
+    assert several == {"runtime-0": last, "runtime-1": [Happening(1.0, "starting", None)], "nope": []}
+
+
+def test_a_change_that_is_put_says_whether_it_fitted(store: Store) -> None:
+    store.add(record(status=S.RUNNING), operation())
+    assert store.put("runtime-0", only_from={S.RUNNING}, status=S.PAUSED, seen_at=2.0)
+    assert not store.put("runtime-0", only_from={S.RUNNING}, end="operation-runtime-0", status=S.STOPPED)
+    assert not store.put("nope", status=S.PAUSED)
+    found = store.get("runtime-0")
+    assert found is not None
+    assert (found.status, found.seen_at) == (S.PAUSED, 2.0)
+    assert len(store.operations.running("start")) == 1
+    assert store.put("runtime-0", end=store.operations.running("start")[0].id, status=S.RUNNING)
+    assert store.operations.running("start") == []
+
+
 def ids(found: list[Record]) -> list[str]:
     return [each.runtime_id.removeprefix("runtime-") for each in found]
 
