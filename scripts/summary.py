@@ -16,6 +16,8 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
+LINES = 15
+"""Of a message and of a trace, at most."""
 NOT_TESTS = ("lint", "typing")
 OUTCOMES = (("error", "errors"), ("failure", "failed"), ("skipped", "skipped"))
 ORDER = ("failed", "passed", "skipped", "errors")
@@ -38,7 +40,15 @@ def read(path: Path) -> tuple[Counter[str], list[str]]:
         counts[outcome] += 1
         if outcome != "passed":
             bad.append(f"{outcome.removesuffix('s').upper()} {case.get('classname')}::{case.get('name')}")
+            bad += reason(case)
     return counts, bad
+
+
+def reason(case: ElementTree.Element) -> list[str]:
+    """The message, and the last lines of the trace: often all that is kept of a run."""
+    found = next(child for child in case if child.tag in ("error", "failure", "skipped"))
+    lines = [*(found.get("message") or "").splitlines()[:LINES], *(found.text or "").splitlines()[-LINES:]]
+    return [f"    {line}" for line in lines if line.strip()]
 
 
 def words(counts: Counter[str]) -> str:

@@ -18,7 +18,7 @@ def shared_server() -> Iterator[InMemoryServer]:
     """One server for all tests that break nothing; each works as an owner of its own, so they don't meet."""
     keys = ",".join(f"owner-{n}:key-{n}" for n in range(OWNERS))
     with in_memory_server(
-        api_keys=keys, max_body_bytes=4096, allowed_networks="bridge,gone", runtime_classes="*=nothing"
+        api_keys=keys, max_body_bytes=4096, allowed_networks="bridge,gone", runtime_classes="*=nothing", heartbeat=1.0
     ) as server:
         yield server
 
