@@ -6,12 +6,16 @@ import ipaddress
 import json
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from runtime_server.engine.base import Network
 from runtime_server.keys import Watched
 
 _LINK_LOCAL = "fe80::/10"
+
+REMEMBERED = 1024
+"""Peers' addresses."""
 
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -26,6 +30,7 @@ class RuntimeAddresses:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: Watched[tuple[Subnet, frozenset[str]]] = Watched(path, self._load)
+        self._answers: tuple[object, dict[str, bool]] = (None, {})
 
     def covers(self, address: str) -> bool:
         """Whether a request from that address comes from a runtime; one look at the file, which is mostly a ``stat``.
@@ -36,17 +41,14 @@ class RuntimeAddresses:
         known = self._file.look()
         if not known or not address:
             return False
-        try:
-            peer = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        # Where the server listens by IPv6 it sees IPv4 peers as ::ffff:a.b.c.d.
-        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
-            peer = peer.ipv4_mapped
-        return any(
-            peer.version == subnet.version and peer in subnet and str(peer) not in hosts
-            for subnet, hosts in known.values()
-        )
+        # PERF: to read an address and compare it takes as long as to read the request's body, and few callers ask.
+        asked_of, answers = self._answers
+        if asked_of is not known or len(answers) >= REMEMBERED:
+            answers = {}
+            self._answers = (known, answers)
+        if address not in answers:
+            answers[address] = _is_in(address, known)
+        return answers[address]
 
     def known(self) -> dict[str, list[str]]:
         """The subnets, each with the host's own addresses in it."""
@@ -83,3 +85,17 @@ class RuntimeAddresses:
             }
         except (OSError, ValueError, AttributeError, TypeError):
             return {}  # written anew at the next sweep, and before the next runtime
+
+
+def _is_in(address: str, known: Mapping[str, tuple[Subnet, frozenset[str]]]) -> bool:
+    try:
+        peer = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    # Where the server listens by IPv6 it sees IPv4 peers as ::ffff:a.b.c.d.
+    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
+        peer = peer.ipv4_mapped
+    return any(
+        peer.version == subnet.version and peer in subnet and str(peer) not in hosts
+        for subnet, hosts in known.values()
+    )
