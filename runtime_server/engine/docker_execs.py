@@ -127,11 +127,11 @@ class DockerExecSession:
         self._begun = False
         self.exec_id = exec_id
 
-    def receive(self, timeout: float) -> ExecOutput | None:
-        """See ``Feed``."""
+    def receive(self, timeout: float, wake: int | None = None) -> ExecOutput | None:
+        """See ``ExecSession``."""
         with mapped("exec"):
             while not self._ready:
-                data = self._connection.receive(timeout)
+                data = self._connection.receive(timeout, wake)
                 if data is None:
                     return None
                 if not data:
@@ -160,6 +160,11 @@ class DockerExecSession:
             attrs = self._execs.exec_attrs(self.exec_id) or {}
         if not attrs.get("Pid") and not attrs.get("Running"):
             raise answers.answer("exec", 400, said.decode("utf-8", "replace").strip())
+
+    @property
+    def backlog(self) -> int:
+        """See ``ExecSession``."""
+        return self._connection.backlog
 
     def send(self, data: bytes) -> None:
         """See ``ExecSession``."""
