@@ -28,7 +28,7 @@ from runtime_server.web.streaming import Streams
 from runtime_server.web.websocket import FAILED, GOING_AWAY, NORMAL, WebSocket, check_origin, take_over
 
 TICK = 1.0
-"""Seconds between two looks at whether the server is to go on."""
+"""Seconds at most between two looks at whether the server is to go on."""
 MAX_BACKLOG = 1_048_576
 """Bytes that may wait for a command to take them; until then nothing more is read."""
 MAX_CONTROL = 4096
@@ -171,7 +171,8 @@ class _Session:
     def _pass_output(self, connection: WebSocket) -> None:
         try:
             full = self._session.backlog > MAX_BACKLOG
-            wait = 0.0 if connection.pending else TICK
+            # Several looks a heartbeat, or a silence would be noticed only when it has lasted too long.
+            wait = 0.0 if connection.pending else min(TICK, self._streams.heartbeat / 2)
             found = self._session.receive(wait, None if full else connection.fileno())
             if found is not None:
                 connection.send_bytes(found.data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -99,6 +101,16 @@ TRICKS: dict[str, tuple[tuple[tarfile.TarInfo, bytes], ...]] = {
         entry("a", type=tarfile.SYMTYPE, linkname="/etc/shadow"),
         entry("b", type=tarfile.LNKTYPE, linkname="a"),
     ),
+    "hard link to a folder": (
+        entry("a", type=tarfile.DIRTYPE),
+        entry("b", type=tarfile.LNKTYPE, linkname="a"),
+    ),
+    "link to nothing": (entry("a", type=tarfile.SYMTYPE, linkname=""),),
+    "too deep": (entry("d/" * 129 + "a", b"x"),),
+    "too long": (entry("n/" + "n" * 4096, b"x"),),
+    "link to too far": (entry("a", type=tarfile.SYMTYPE, linkname="n" * 5000),),
+    "nobody's user": (entry("a", uid=2**32 - 1),),
+    "a group that can't be": (entry("a", gid=2**40),),
     "character device": (entry("a", type=tarfile.CHRTYPE, devmajor=1, devminor=1),),
     "block device": (entry("a", type=tarfile.BLKTYPE, devmajor=8, devminor=0),),
     "pipe": (entry("a", type=tarfile.FIFOTYPE),),
@@ -122,6 +134,75 @@ def test_a_name_in_a_header_of_its_own_is_judged_too() -> None:
     link.pax_headers = {"linkpath": "/etc/shadow"}
     with pytest.raises(ArchiveInvalid):
         passed(tar(entry("good", b"x"), (link, b"")))
+
+
+@pytest.mark.parametrize(
+    ("header", "value"), [("size", "-1"), ("size", "-512"), ("path", "a\0b"), ("uid", "-1"), ("path", ""), ("size", "1e99")]
+)
+def test_headers_that_say_what_cannot_be(header: str, value: str) -> None:
+    made, content = entry("a", b"x")
+    made.pax_headers = {header: value}
+    with contextlib.suppress(ArchiveInvalid):
+        # What tarfile itself makes harmless may pass as that.
+        assert set(passed(tar((made, content)))) <= {"a"}
+
+
+@pytest.mark.parametrize("time", ["nan", "inf", "-1", "1e300", "99999999999"])
+def test_times_that_no_engine_takes_are_none(time: str) -> None:
+    made, content = entry("a", b"x")
+    made.pax_headers = {"mtime": time}
+    assert passed(tar((made, content)))["a"][0].mtime == 0
+
+
+def test_headers_about_all_entries_are_few() -> None:
+    data = b"".join(
+        tarfile.TarInfo.create_pax_global_header({f"key{number}": "x" * 1000}) for number in range(tars.MAX_GLOBAL + 1)
+    )
+    with pytest.raises(ArchiveInvalid, match="headers"):
+        passed(data + tar(entry("a")))
+
+
+def test_names_are_not_too_long_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tars, "MAX_NAMES", 1000)
+    assert len(passed(tar(*(entry(f"{number:0100}") for number in range(10))))) == 10
+    with pytest.raises(ArchiveInvalid, match="long"):
+        passed(tar(*(entry(f"{number:0100}") for number in range(11))))
+
+
+def test_no_nonsense_is_anything_but_refused() -> None:
+    """Bytes exchanged at random, headers above all."""
+    random = Random(6)
+    made, content = entry("folder/" + "n" * 120, b"x" * 600)
+    made.pax_headers = {"mtime": "1.5", "comment": "ü"}
+    good = tar(entry("a", b"x"), (made, content), entry("l", type=tarfile.SYMTYPE, linkname="n" * 150))
+    good += tar(entry("m" * 200, b"y"), form=tarfile.GNU_FORMAT)
+    for _ in range(600):
+        data = bytearray(good)
+        for _ in range(random.randint(1, 8)):
+            data[random.randrange(len(data))] = random.choice(b"\0\xff0719- =\nx")
+        with contextlib.suppress(ArchiveInvalid, FileTooLarge):
+            list(checked(io.BytesIO(_with_sums(data)), limit=LIMIT))
+
+
+def _with_sums(data: bytearray) -> bytes:
+    """With the sum of each header right, so that it is read."""
+    for at in range(0, len(data) - 511, 512):
+        block = data[at : at + 512]
+        if block[257:262] == b"ustar":
+            block[148:156] = b" " * 8
+            data[at + 148 : at + 156] = b"%06o\0 " % sum(block)
+    return bytes(data)
+
+
+def test_headers_before_headers_end() -> None:
+    with pytest.raises(ArchiveInvalid):
+        passed(_long_name(b"n" * 10) * 2000 + tar(entry("a")))
+
+
+def _long_name(name: bytes) -> bytes:
+    made = tarfile.TarInfo("././@LongLink")
+    made.type, made.size = tarfile.GNUTYPE_LONGNAME, len(name)
+    return made.tobuf(tarfile.GNU_FORMAT) + name.ljust(512, b"\0")
 
 
 def test_sparse_files_are_refused() -> None:
