@@ -5,15 +5,17 @@ also works while the container is frozen.
 
 The kernel is never let follow a link: an absolute one would lead into the host's own files. Each step of a path is
 opened without following, and links are followed here, by their text, with the container's root as the root. Folders are
-held by descriptors, so that one that is moved or exchanged meanwhile leads nowhere else.
+held by descriptors, so that one that is moved or exchanged meanwhile leads nowhere else; their number is bounded, since
+whoever is inside can nest folders as deep as they like.
 """
 
 from __future__ import annotations
 
 import errno
+import heapq
 import os
-import shutil
 import stat
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -23,9 +25,16 @@ from runtime_server.engine.host_processes import PROC, HostProcesses
 
 MAX_LINKS = 40
 """As Linux has it."""
+MAX_DEPTH = 128
+"""Folders on the way to one another, each of which holds a descriptor of this process."""
 
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_THERE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = ((stat.S_ISREG, FileKind.FILE), (stat.S_ISDIR, FileKind.FOLDER), (stat.S_ISLNK, FileKind.LINK))
+
+
+class TooDeep(Exception):
+    """Folders are nested too deeply to be removed from here."""
 
 
 class ContainerRoot:
@@ -58,23 +67,24 @@ class ContainerRoot:
         """As ``FilesEngine.list_folder``."""
         ids = _Ids(self._pid)
         with _failures(), walked(root, path, follow=True) as (folder, name):
-            there = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            there = os.open(name, _READ, dir_fd=folder)
             try:
-                found = sorted(os.listdir(there))
+                with os.scandir(there) as names:
+                    found = heapq.nsmallest(most + 1, (each.name for each in names))
                 entries = [_entry(there, each, ids) for each in found[:most]]
             finally:
                 os.close(there)
         return [each for each in entries if each is not None], len(found) > most
 
     def deleted(self, root: int, path: str, *, recursive: bool) -> None:
-        """As ``FilesEngine.delete_path``."""
+        """As ``FilesEngine.delete_path``. Raises ``TooDeep``, too, with a part deleted."""
         with _failures(), walked(root, path, follow=False) as (folder, name):
             if name == ".":
                 raise ReadOnly
             if not stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=folder)
             elif recursive:
-                shutil.rmtree(name, dir_fd=folder)
+                _remove(folder, name, MAX_DEPTH)
             else:
                 os.rmdir(name, dir_fd=folder)
 
@@ -92,31 +102,54 @@ def walked(root: int, path: str, *, follow: bool) -> Iterator[tuple[int, str]]:
         OSError: it leads nowhere.
     """
     with ExitStack() as opened:
-        folders, names = [(root, ".")], _parts(path)
-        links = 0
+        folders, names = [(root, ".")], deque(_parts(path))
+        links = steps = 0
         while names:
-            name = names.pop(0)
-            here = folders[-1][0]
+            name, here = names.popleft(), folders[-1][0]
             if name == "..":
-                folders = folders[:-1] or [(root, ".")]
+                folders = folders[:-1] or folders
                 continue
-            status = os.stat(name, dir_fd=here, follow_symlinks=False)
-            if stat.S_ISLNK(status.st_mode) and (names or follow):
+            steps += 1
+            if steps > MAX_DEPTH:
+                raise OSError(errno.ENAMETOOLONG, "too many folders on the way")
+            # What it is and where it leads are asked of what was opened, whatever has its name by then.
+            there = os.open(name, _THERE, dir_fd=here)
+            opened.callback(os.close, there)
+            kind = os.fstat(there).st_mode
+            if stat.S_ISLNK(kind) and (names or follow):
                 links += 1
                 if links > MAX_LINKS:
                     raise OSError(errno.ELOOP, "too many links")
-                target = os.readlink(name, dir_fd=here)
-                folders = [(root, ".")] if target.startswith("/") else folders
-                names = _parts(target) + names
-            elif names or stat.S_ISDIR(status.st_mode):
-                there = os.open(name, _FOLDER, dir_fd=here)
-                opened.callback(os.close, there)
+                target = os.readlink("", dir_fd=there)
+                folders = folders[:1] if target.startswith("/") else folders
+                names.extendleft(reversed(_parts(target)))
+            elif stat.S_ISDIR(kind):
                 folders.append((there, name))
+            elif names:
+                raise OSError(errno.ENOTDIR, "not a folder")
             else:
                 yield here, name
                 return
-        _, name = folders[-1]
-        yield (folders[-2][0] if len(folders) > 1 else root), name
+        yield (folders[-2][0] if len(folders) > 1 else root), folders[-1][1]
+
+
+def _remove(folder: int, name: str, depth: int) -> None:
+    """Remove a folder with what is in it. As ``shutil.rmtree``, which has no bound to how deep it goes."""
+    if depth == 0:
+        raise TooDeep
+    here = os.open(name, _READ, dir_fd=folder)
+    try:
+        with os.scandir(here) as found:
+            names = [(each.name, each.is_dir(follow_symlinks=False)) for each in found]
+        for inner, is_folder in names:
+            with suppress(FileNotFoundError):  # gone meanwhile
+                if is_folder:
+                    _remove(here, inner, depth - 1)
+                else:
+                    os.unlink(inner, dir_fd=here)
+    finally:
+        os.close(here)
+    os.rmdir(name, dir_fd=folder)
 
 
 def _parts(path: str) -> list[str]:
@@ -179,6 +212,7 @@ def _failures() -> Iterator[None]:
         errno.ENOTDIR: NotAFolder,
         errno.ENOTEMPTY: FolderNotEmpty,
         errno.EEXIST: FolderNotEmpty,
+        errno.EISDIR: FolderNotEmpty,  # a folder has taken a file's place
         errno.EROFS: ReadOnly,
         errno.EBUSY: ReadOnly,
         errno.EPERM: ReadOnly,

@@ -17,7 +17,7 @@ from docker import APIClient
 from runtime_server.engine import archives, folders, translate, users
 from runtime_server.engine.answers import mapped
 from runtime_server.engine.base import ContainerMissing
-from runtime_server.engine.container_root import ContainerRoot
+from runtime_server.engine.container_root import ContainerRoot, TooDeep
 from runtime_server.engine.docker_client import check, url
 from runtime_server.engine.docker_execs import DockerExecs
 from runtime_server.engine.docker_volumes import DockerVolumes
@@ -115,8 +115,9 @@ class DockerFiles(DockerExecs, DockerVolumes):
         root = self._root(container)
         with root.opened() as descriptor:
             if descriptor is not None:
-                root.deleted(descriptor, path, recursive=recursive)
-                return
+                with suppress(TooDeep):
+                    root.deleted(descriptor, path, recursive=recursive)
+                    return
         self._delete_inside(container, path, recursive=recursive)
 
     def _delete_inside(self, container: str, path: str, *, recursive: bool) -> None:
