@@ -20,6 +20,7 @@ from runtime_server.engine.base import ContainerMissing, NameTaken
 from runtime_server.engine.files import NotAFolder, PathMissing, ReadOnly
 from runtime_server.engine.stock import ImageInUse
 from runtime_server.errors import (
+    ArchiveInvalid,
     CommandNotExecutable,
     CommandNotFound,
     EngineFailed,
@@ -303,6 +304,14 @@ TABLE = (
     Row("path missing", ("archive",), (404,), r"could not find the file|no such file or directory", PathMissing),
     Row("path not a folder", ("archive",), (400, 500), r"not a directory|cannot overwrite", NotAFolder),
     Row("path read-only", ("archive",), (400, 403, 500), r"marked read-only|read-only file ?system", ReadOnly),
+    Row(
+        "archive refused",
+        ("archive",),
+        (400, 500),
+        r"invalid (sym|hard)link|is outside of|archive/tar:|unexpected eof",
+        ArchiveInvalid,
+        "The engine refuses the archive, for a link in it that leads above the folder, or for its form.",
+    ),
     Row("read-only root", ("folder",), (400, 403, 500), r"rootfs is marked read-only", ReadOnlyRoot),
     Row(
         "image in use",

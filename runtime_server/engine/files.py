@@ -92,6 +92,7 @@ class FilesEngine(Protocol):
 
         Raises:
             PathMissing, NotAFolder, ReadOnly
+            ArchiveInvalid: Docker refuses relative links that lead above the folder (moby's pkg/archive).
         """
 
     def list_folder(self, container: str, path: str, most: int) -> tuple[Sequence[FileEntry], bool]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from runtime_server.engine.archives import of_tar
 from runtime_server.engine.files import FileEntry, FileKind, FolderNotEmpty, NotAFolder, PathMissing, ReadOnly
+from runtime_server.errors import ArchiveInvalid
 
 MAX_LINKS = 40
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
@@ -112,6 +113,8 @@ class Tree:
         with tarfile.open(fileobj=_Chunks(iter(chunks)), mode="r|") as tar:  # type: ignore[call-overload]
             while (info := tar.next()) is not None:
                 path = posixpath.normpath(posixpath.join(real, info.name))
+                if info.issym() and not _stays(info.linkname, path, real):
+                    raise ArchiveInvalid("The engine refuses a link in the archive that leads above the folder.")
                 self._make_parents(path)
                 file = tar.extractfile(info) if info.isreg() else None
                 if info.isdir() and path in self._nodes and self._nodes[path][0].kind is FileKind.FOLDER:
@@ -152,6 +155,13 @@ class Tree:
             raise FolderNotEmpty
         for each in (real, *below):
             del self._nodes[each]
+
+
+def _stays(target: str, path: str, folder: str) -> bool:
+    """As Docker judges a link: an absolute one is always good."""
+    if target.startswith("/"):
+        return True
+    return _below(posixpath.normpath(posixpath.join(posixpath.dirname(path), target))).startswith(_below(folder))
 
 
 def _below(path: str) -> str:
