@@ -48,6 +48,7 @@ class Terminal:
         self._transport = transport
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._shown: deque[bytes] = deque()
+        self._early: deque[Event] = deque()
         self._text = ""
         self._ended = False
         self.exit_code: int | None = None
@@ -67,9 +68,12 @@ class Terminal:
         self._socket.sendall(self._protocol.send(request))
         while True:
             data = self._socket.recv(CHUNK)
-            for event in self._events(data):
+            events = deque(self._events(data))
+            while events:
+                event = events.popleft()
                 if isinstance(event, AcceptConnection):
                     self._socket.settimeout(None)
+                    self._early.extend(events)  # what is shown first can come along
                     return
                 if isinstance(event, RejectConnection):
                     refused = event
@@ -90,7 +94,7 @@ class Terminal:
             raise IncompatibleServer(f"not a WebSocket's answer: {error}") from None
 
     def fileno(self) -> int:
-        """The connection's descriptor, to wait for together with others; then ``receive(0)``."""
+        """The connection's descriptor, to wait for with others, whenever ``receive(0)`` has returned None."""
         return self._socket.fileno()
 
     def send(self, data: bytes) -> None:
@@ -131,6 +135,8 @@ class Terminal:
             Problem: the command couldn't be started, or the engine failed.
         """
         ends = None if timeout is None else time.monotonic() + timeout
+        while self._early:
+            self._take(self._early.popleft())
         while not self._shown and not self._ended:
             if not self._readable(None if ends is None else max(0.0, ends - time.monotonic())):
                 return None

@@ -164,7 +164,7 @@ def _entry(folder: int, name: str, ids: _Ids) -> FileEntry | None:
         return None  # gone meanwhile
     kind = next((kind for is_kind, kind in _KINDS if is_kind(status.st_mode)), FileKind.OTHER)
     return FileEntry(
-        name=name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        name=name,
         kind=kind,
         size=status.st_size if kind is FileKind.FILE else 0,
         mode=stat.S_IMODE(status.st_mode),

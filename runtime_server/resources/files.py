@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 from contextlib import closing
 from typing import Annotated
 
@@ -68,7 +67,14 @@ class DeleteQuery(Query):
     recursive: bool = Field(False, description="Also a folder that isn't empty.")
 
 
-_PATHS = (*described.ONE, *described.ENGINE, errors.InvalidState, errors.PathNotFound, errors.PathConflict)
+_PATHS = (
+    *described.ONE,
+    *described.ENGINE,
+    errors.InvalidState,
+    errors.PathNotFound,
+    errors.PathConflict,
+    errors.TooManyStreams,
+)
 _WRITTEN = {"path": "/srv/page.html", "entries": 1, "bytes": 6, "warnings": []}
 
 
@@ -88,7 +94,7 @@ class FilesIn(Resource):
                     also={TAR: None, "application/json": models.FileListing},
                 )
             },
-            raises=(*_PATHS, errors.TooManyStreams),
+            raises=_PATHS,
         ),
         "PUT": Operation(
             id="writeFiles",
@@ -102,7 +108,6 @@ class FilesIn(Resource):
                 errors.FileTooLarge,
                 errors.ArchiveInvalid,
                 errors.UnsupportedMediaType,
-                errors.TooManyStreams,
             ),
             body=(BYTES, TAR),
         ),
@@ -124,16 +129,12 @@ class FilesIn(Resource):
             self._inside.files,
         )
         if query.list:
-            set_answer(req, resp, files.list(caller, name, query.path, limit=query.limit))
+            with self._services.streams.lane.place():
+                set_answer(req, resp, files.list(caller, name, query.path, limit=query.limit))
             return
         archive = req.client_prefers((BYTES, TAR)) == TAR
         opened = lambda: files.read(caller, name, query.path, archive=archive)  # noqa: E731
-        download = downloads.send(req, resp, self._services.streams, opened, TAR if archive else BYTES)
-        if not archive:
-            entry = download.entry
-            resp.set_header("X-File-Mode", f"{entry.mode:04o}")
-            resp.set_header("X-File-Owner", ":".join(map(str, entry.ids or ())))
-            resp.set_header("Last-Modified", email.utils.formatdate(entry.mtime, usegmt=True))
+        downloads.send(req, resp, self._services.streams, opened, TAR if archive else BYTES)
 
     def on_put(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Write a file, or unpack a tar."""
@@ -143,8 +144,7 @@ class FilesIn(Resource):
             named(req, runtime_id),
             self._inside.files,
         )
-        with self._services.streams.lane.place():
-            upload = Upload(req, files.limit)
+        with self._services.streams.lane.place(), closing(Upload(req, files.limit)) as upload:
             if (req.content_type or "").partition(";")[0].strip().lower() == TAR:
                 written = files.write_archive(caller, name, query.path, upload, owner=query.owner)
             else:
@@ -159,4 +159,5 @@ class FilesIn(Resource):
     def on_delete(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Delete what is at a path."""
         query, caller, name = read_query(req, DeleteQuery), req.context.caller, named(req, runtime_id)
-        set_answer(req, resp, self._inside.files.delete(caller, name, query.path, recursive=query.recursive))
+        with self._services.streams.lane.place():
+            set_answer(req, resp, self._inside.files.delete(caller, name, query.path, recursive=query.recursive))

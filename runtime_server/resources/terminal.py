@@ -206,6 +206,9 @@ class _Session:
 
     def _alive(self, connection: WebSocket) -> bool:
         now, heartbeat = time.monotonic(), self._streams.heartbeat
+        if self._session.backlog > MAX_BACKLOG:
+            self._heard = now  # nothing is read meanwhile
+            return not connection.gone
         if now - self._heard > heartbeat * DEAD:
             return False
         if now - max(self._said, self._heard) > heartbeat:

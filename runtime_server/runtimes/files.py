@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from runtime_server.engine.base import ContainerMissing, Engine
@@ -21,6 +22,7 @@ from runtime_server.engine.files import (
     ReadOnly,
 )
 from runtime_server.errors import (
+    ArchiveInvalid,
     InvalidState,
     PathConflict,
     PathNotFound,
@@ -92,6 +94,9 @@ class Files:
             reader = self._engine.read_archive(container, real)
             try:
                 found, content = tars.first_file(reader)
+            except ArchiveInvalid:
+                reader.close()
+                raise PathConflict("What is at that path has become something else.", path=path) from None
             except BaseException:
                 reader.close()
                 raise
@@ -259,16 +264,29 @@ def _chunks(reader: ArchiveReader) -> Iterator[bytes]:
         yield chunk
 
 
+def moment(seconds: float) -> datetime | None:
+    """When a file was changed; None for times that no date stands for, which its owner can give it."""
+    try:
+        return utc(seconds)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _text(name: str) -> str:
+    """A name as text, whatever bytes it is of (PEP 383)."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def info(entry: FileEntry) -> FileInfo:
     """An entry as answers show it."""
     return FileInfo(
-        name=entry.name,
+        name=_text(entry.name),
         type=entry.kind.value,
         size=entry.size,
         mode=f"{entry.mode:04o}",
-        mtime=utc(entry.mtime),
+        mtime=moment(entry.mtime),
         owner=None if entry.ids is None else f"{entry.ids[0]}:{entry.ids[1]}",
-        target=entry.target,
+        target=None if entry.target is None else _text(entry.target),
     )
 
 

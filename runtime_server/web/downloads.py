@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from email.utils import format_datetime
 
 import falcon
 import structlog
 
 from runtime_server.errors import Problem
-from runtime_server.runtimes.files import Download
+from runtime_server.runtimes.files import Download, moment
+from runtime_server.web.answers import NO_STORE
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.peers import Peer
 from runtime_server.web.streaming import Streams
@@ -24,13 +26,17 @@ class DownloadBody:
         req: the request.
         download: what is sent.
         place: in the streams' lane; entered by now, left at the end.
+        heartbeat: seconds, as for ``Peer.watch``.
     """
 
-    def __init__(self, req: ApiRequest, download: Download, place: AbstractContextManager[object]) -> None:
+    def __init__(
+        self, req: ApiRequest, download: Download, place: AbstractContextManager[object], heartbeat: float
+    ) -> None:
         self._request_id = req.context.request_id
         self._download = download
         self._place = place
         self._peer = Peer(req.env)
+        self._peer.watch(heartbeat)
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -60,7 +66,7 @@ class DownloadBody:
 
 def send(
     req: ApiRequest, resp: falcon.Response, streams: Streams, open_download: Callable[[], Download], media_type: str
-) -> Download:
+) -> None:
     """Answer with a download, within a place of the streams' lane.
 
     Args:
@@ -80,11 +86,27 @@ def send(
     except BaseException:
         place.__exit__(None, None, None)
         raise
-    body = DownloadBody(req, download, place)
-    resp.content_type = media_type
-    resp.stream = body
-    if download.size is not None:
-        resp.content_length = download.size
-    if req.method == "HEAD":
+    body = DownloadBody(req, download, place, streams.heartbeat)
+    try:
+        resp.content_type = media_type
+        resp.set_headers(NO_STORE)
+        resp.set_headers(_facts(download))
+        resp.stream = body
+        if req.method == "HEAD":
+            body.close()  # Falcon drops it
+    except BaseException:
         body.close()
-    return download
+        raise
+
+
+def _facts(download: Download) -> dict[str, str]:
+    if download.size is None:
+        return {}
+    entry = download.entry
+    found = {"Content-Length": str(download.size), "X-File-Mode": f"{entry.mode:04o}"}
+    if entry.ids is not None:
+        found["X-File-Owner"] = f"{entry.ids[0]}:{entry.ids[1]}"
+    # What is inside can give its files any time, also one that no date stands for.
+    if (changed := moment(entry.mtime)) is not None:
+        found["Last-Modified"] = format_datetime(changed, usegmt=True)
+    return found

@@ -52,6 +52,12 @@ class Peer:
             self._socket.shutdown(socket.SHUT_RDWR)
         return True
 
+    def hear_no_more(self) -> None:
+        """Whatever reads from the sender comes to an end; what is said to it still arrives."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RD)
+
     def gone(self) -> bool:
         """Whether the connection is closed, at least by its other end."""
         return self._socket is not None and bool(self._poll.poll(0))

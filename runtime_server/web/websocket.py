@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -40,7 +41,7 @@ GOING_AWAY = 1001
 NORMAL = 1000
 FAILED = 1011
 LINGER = 2.0
-"""Seconds that the other side gets to confirm the end."""
+"""Seconds that the other side gets, in all, to confirm the end."""
 
 
 class WebSocket:
@@ -93,6 +94,11 @@ class WebSocket:
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     @property
+    def gone(self) -> bool:
+        """Whether the other side has closed the connection, known without reading from it."""
+        return self._peer.gone()
+
+    @property
     def open(self) -> bool:
         """Whether neither side has ended it."""
         return self._protocol.state is ConnectionState.OPEN
@@ -143,15 +149,23 @@ class WebSocket:
         """Say goodbye, wait a moment for the other side's, and close the connection."""
         with contextlib.suppress(OSError, ProtocolError):
             if self.open:
-                self._send(CloseConnection(code=code))
                 self._socket.settimeout(LINGER)
-                while self._protocol.state is not ConnectionState.CLOSED and (data := self._socket.recv(CHUNK)):
-                    self._protocol.receive_data(data)
-                    list(self._protocol.events())
+                self._send(CloseConnection(code=code))
+                self._await_confirmation(time.monotonic() + LINGER)
         with contextlib.suppress(OSError):
             self._socket.settimeout(None)
             # Not close(): that is the server's to do, which notices.
             self._socket.shutdown(socket.SHUT_RDWR)
+
+
+    def _await_confirmation(self, ends: float) -> None:
+        while self._protocol.state is not ConnectionState.CLOSED and (left := ends - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            data = self._socket.recv(CHUNK)
+            if not data:
+                return
+            self._protocol.receive_data(data)
+            list(self._protocol.events())
 
 
 class Talk(Protocol):

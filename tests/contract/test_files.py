@@ -207,10 +207,12 @@ def test_links_of_the_runtime_are_followed_within_it(
             ("up", "../../../../../etc"),
             ("file", "real/new"),
         ):
-            made = tarfile.TarInfo(name)
+            made = tarfile.TarInfo(f"srv/{name}")
             made.type, made.linkname = (tarfile.SYMTYPE, target) if target else (tarfile.DIRTYPE, "")
             archive.addfile(made)
-    client.put_archive(runtime, "/srv", out.getvalue())
+    with pytest.raises(ArchiveInvalid, match="above"):
+        client.put_archive(runtime, "/tmp", out.getvalue())
+    client.put_archive(runtime, "/", out.getvalue())
     assert client.put_file(runtime, "/srv/link/a", b"through").path == "/srv/link/a"
     assert client.get_file(runtime, "/srv/real/a") == b"through"
     assert client.put_file(runtime, "/srv/file", b"to its target").path == "/srv/real/new"
