@@ -147,6 +147,9 @@ def test_a_read_only_root_and_a_stopped_runtime(served: Served) -> None:
     with pytest.raises(PathReadOnly):
         served.client.delete_file(frozen, "/etc/passwd")
     assert served.client.get_file(frozen, "/etc/passwd")
+    # The engine says so before it has read all of it.
+    with pytest.raises(PathReadOnly):
+        served.client.put_file(frozen, "/srv/x", b"x" * 30 * MEGABYTE)
     stopped = served.start().runtime_id
     served.client.put_file(stopped, "/srv/before", b"1")
     served.client.stop_runtime(stopped, timeout=0)

@@ -9,7 +9,7 @@ import pytest
 import requests
 from docker import APIClient
 
-from runtime_server import InvalidState, RuntimeServerClient
+from runtime_server import InvalidState, RuntimeServerClient, UserUnknown
 from runtime_server.client.terminal import Terminal
 from tests.engine.images import BUSYBOX
 from tests.faults.server import DEADLINE, Server, Site, eventually
@@ -19,7 +19,7 @@ from tests.faults.server import DEADLINE, Server, Site, eventually
 def server(tmp_path_factory: pytest.TempPathFactory, docker_client: APIClient, test_images: None) -> Iterator[Server]:
     site = Site(tmp_path_factory.mktemp("terminals"), docker_client)
     try:
-        yield site.start(workers=1, env={"RUNTIME_SERVER_STREAMS": "2", "RUNTIME_SERVER_HEARTBEAT": "1"})
+        yield site.start(workers=1, env={"RUNTIME_SERVER_STREAMS": "4", "RUNTIME_SERVER_HEARTBEAT": "1"})
     finally:
         site.close()
 
@@ -48,23 +48,30 @@ def running(server: Server, runtime: str, word: str) -> list[list[str]]:
     return [each for each in listed if word in " ".join(each)]
 
 
-def test_an_interactive_shell(client: RuntimeServerClient, runtime: str) -> None:
+def test_an_interactive_shell(server: Server, client: RuntimeServerClient, runtime: str) -> None:
     with client.terminal(runtime, rows=30, columns=100) as terminal:
         terminal.send(b"echo $((6*7)) $TERM\n")
         assert "42 xterm-256color" in shown(terminal, "42 xterm")
         terminal.send(b"busybox stty size\n")
         assert "30 100" in shown(terminal, "30 100")
         terminal.resize(40, 132)
-        time.sleep(0.2)
-        terminal.send(b"busybox stty size\n")
+        terminal.send(b"busybox stty size\n")  # messages are acted upon in their order
         assert "40 132" in shown(terminal, "40 132")
-        terminal.send(b"sleep 4321\n\x03")
-        terminal.send(b"echo after\n")
+        terminal.send(b"sleep 4321\n")
+        eventually(lambda: running(server, runtime, "sleep 4321"), "it runs in the foreground")
+        terminal.send(b"\x03echo after\n")
         shown(terminal, "after\r\n")
         terminal.send(b"exit 3\n")
         while terminal.receive(DEADLINE):
             pass
         assert terminal.exit_code == 3
+
+
+def test_a_user_that_does_not_exist(client: RuntimeServerClient, runtime: str) -> None:
+    """And a size that nothing can be given, for which Docker would wait 10 s."""
+    with pytest.raises(UserUnknown), client.terminal(runtime, user="nosuch", rows=30, columns=100) as terminal:
+        while terminal.receive(DEADLINE):
+            pass
 
 
 def test_much_in_both_directions(client: RuntimeServerClient, runtime: str) -> None:
@@ -94,7 +101,7 @@ def test_it_outlives_silence(client: RuntimeServerClient, runtime: str) -> None:
 def test_leaving_ends_all_that_was_started(
     server: Server, client: RuntimeServerClient, runtime: str, politely: bool
 ) -> None:
-    for _ in range(3):  # more than there are places, one after the other
+    for _ in range(5):  # more than there are places, one after the other
         terminal = client.terminal(runtime, "busybox setsid sleep 4321 & trap '' HUP; sleep 4321")
         eventually(lambda: len(running(server, runtime, "4321")) >= 2, "it runs")
         if politely:
