@@ -157,7 +157,6 @@ class WebSocket:
             # Not close(): that is the server's to do, which notices.
             self._socket.shutdown(socket.SHUT_RDWR)
 
-
     def _await_confirmation(self, ends: float) -> None:
         while self._protocol.state is not ConnectionState.CLOSED and (left := ends - time.monotonic()) > 0:
             self._socket.settimeout(left)

@@ -137,7 +137,8 @@ def test_a_name_in_a_header_of_its_own_is_judged_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "value"), [("size", "-1"), ("size", "-512"), ("path", "a\0b"), ("uid", "-1"), ("path", ""), ("size", "1e99")]
+    ("header", "value"),
+    [("size", "-1"), ("size", "-512"), ("path", "a\0b"), ("uid", "-1"), ("path", ""), ("size", "1e99")],
 )
 def test_headers_that_say_what_cannot_be(header: str, value: str) -> None:
     made, content = entry("a", b"x")
@@ -156,7 +157,8 @@ def test_times_that_no_engine_takes_are_none(time: str) -> None:
 
 def test_headers_about_all_entries_are_few() -> None:
     data = b"".join(
-        tarfile.TarInfo.create_pax_global_header({f"key{number}": "x" * 1000}) for number in range(tars.MAX_GLOBAL + 1)
+        tarfile.TarInfo.create_pax_global_header({f"key{number}": "x" * 1000})
+        for number in range(tars.MAX_GLOBAL + 1)
     )
     with pytest.raises(ArchiveInvalid, match="headers"):
         passed(data + tar(entry("a")))
