@@ -7,13 +7,13 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias, TypeVar
+from typing import IO, Any, TypeAlias, cast
 
 from runtime_server.client.calls import Calls, runtime_path
 from runtime_server.client.replies import parse
-from runtime_server.client.transport import Call, OpenReply, Source
+from runtime_server.client.transport import Call, OpenBody, OpenReply, Readable, Source
 from runtime_server.errors import RuntimeClientError, ServerUnreachable
 from runtime_server.models import FileInfo, FileListing, FilesWritten
 
@@ -22,9 +22,8 @@ BYTES = "application/octet-stream"
 UPLOAD = 600.0
 """Seconds that sending and unpacking may take, beyond what any call may."""
 
-Content: TypeAlias = bytes | str | os.PathLike[str] | IO[bytes]
+Content: TypeAlias = bytes | str | os.PathLike[str] | Readable
 Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
-T = TypeVar("T")
 
 
 class FileCalls(Calls):
@@ -44,8 +43,8 @@ class FileCalls(Calls):
         Args:
             runtime_id: id or alias.
             path: absolute path in the runtime; missing folders are made.
-            content: bytes, the path of a local file, or an open one, which is read from where it is; one that can't
-                be rewound is sent once, without retries.
+            content: bytes, the path of a local file, or an open one, or what reads like one, which is read from where
+                it is; one that can't be rewound is sent once, without retries.
             mode: permissions, a number (``0o755``) or octal text; none: those that it had, else 0644.
             owner: a user of the runtime, with or without ``:group``; none: the runtime's own.
 
@@ -98,7 +97,8 @@ class FileCalls(Calls):
         Args:
             runtime_id: id or alias.
             path: absolute path in the runtime.
-            target: path of the local file, or an open one, which is rewound where the connection broke off.
+            target: path of the local file, which is written only once there is something to write, or an open one,
+                which is rewound where the connection broke off.
 
         Raises:
             OSError: the local file can't be written.
@@ -118,22 +118,24 @@ class FileCalls(Calls):
 
     def _fetch(self, runtime_id: str, path: str, kind: str, target: Target) -> int:
         call = Call("GET", runtime_path(runtime_id) + "/files", query=(("path", path),), media_type=kind)
-        if isinstance(target, str | os.PathLike):
-            with open(target, "wb") as file:
-                return self._download(call, file)
-        return self._download(call, target)
+        with ExitStack() as opened:
+            reply = opened.enter_context(closing(self._transport.open(call)))
+            # Only now: a call that is refused leaves the local file as it was.
+            file = opened.enter_context(open(target, "wb")) if isinstance(target, str | os.PathLike) else target
+            return self._download(call, reply, file)
 
-    def _download(self, call: Call, file: IO[bytes]) -> int:
+    def _download(self, call: Call, reply: OpenReply | None, file: IO[bytes]) -> int:
         policy, failures, begin = self._transport.policy, 0, _tell(file)
         while True:
             try:
-                with closing(self._transport.open(call)) as reply:
-                    return _copy(reply, file)
+                with closing(reply or self._transport.open(call)) as found:
+                    return _copy(found, file)
             except RuntimeClientError as error:
                 failures += 1
                 error.attempts = max(error.attempts, failures)
                 if not isinstance(error, ServerUnreachable) or failures >= policy.max_attempts or begin is None:
                     raise
+            reply = None
             policy.sleep(policy.backoff(failures))
             file.seek(begin)
             file.truncate()
@@ -190,9 +192,10 @@ def _copy(reply: OpenReply, file: IO[bytes]) -> int:
     return size
 
 
-def _tell(file: IO[bytes]) -> int | None:
+def _tell(file: Any) -> int | None:
+    """Where an open file is; None where it can't be brought back there."""
     try:
-        return file.tell() if file.seekable() else None
+        return int(file.tell()) if file.seekable() else None
     except (OSError, AttributeError):
         return None
 
@@ -202,11 +205,11 @@ class _Again:
 
     again = True
 
-    def __init__(self, length: int | None, opener: Callable[[], IO[bytes]]) -> None:
-        self.length = length
+    def __init__(self, length: int, opener: Callable[[], OpenBody]) -> None:
+        self.length: int | None = length
         self._opener = opener
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> OpenBody:
         return self._opener()
 
 
@@ -214,24 +217,26 @@ class _Once:
     """An open file that can be read once, and stays open."""
 
     again = False
-    length = None
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Readable) -> None:
+        self.length: int | None = None
         self._file = file
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> OpenBody:
         return _Kept(self._file)
 
 
-class _Kept(io.RawIOBase):
+class _Kept:
     """Reads another's file, and doesn't close it."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__()
-        self._inner = file
+    def __init__(self, file: Readable) -> None:
+        self._file = file
 
     def read(self, size: int = -1, /) -> bytes:
-        return self._inner.read(size)
+        return self._file.read(size)
+
+    def close(self) -> None:
+        pass
 
 
 def _source(content: Content) -> Source:
@@ -243,11 +248,12 @@ def _source(content: Content) -> Source:
     begin = _tell(content)
     if begin is None:
         return _Once(content)
-    end = content.seek(0, os.SEEK_END)
+    file = cast("IO[bytes]", content)
+    end = file.seek(0, os.SEEK_END)
 
-    def rewound() -> IO[bytes]:
-        content.seek(begin)
-        return _Kept(content)
+    def rewound() -> OpenBody:
+        file.seek(begin)
+        return _Kept(file)
 
     return _Again(end - begin, rewound)
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import requests
@@ -45,6 +45,20 @@ T = TypeVar("T")
 Timeout = float | tuple[float | None, float | None] | None
 
 
+class Readable(Protocol):
+    """What can be read from."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
+class OpenBody(Readable, Protocol):
+    """A body that is being read."""
+
+    def close(self) -> None:
+        """Read no more."""
+
+
 class Source(Protocol):
     """A body that is read while it is sent.
 
@@ -56,7 +70,7 @@ class Source(Protocol):
     length: int | None
     again: bool
 
-    def open(self) -> IO[bytes]:
+    def open(self) -> OpenBody:
         """Its beginning; closed by who opened it."""
 
 

@@ -4,9 +4,9 @@ What can be done there and not by the Engine API: list a folder without reading 
 also works while the container is frozen.
 
 The kernel is never let follow a link: an absolute one would lead into the host's own files. Each step of a path is
-opened without following, and links are followed here, by their text, with the container's root as the root. Folders are
-held by descriptors, so that one that is moved or exchanged meanwhile leads nowhere else; their number is bounded, since
-whoever is inside can nest folders as deep as they like.
+opened without following, and links are followed here, by their text, with the container's root as the root. Folders
+are held by descriptors, so that one that is moved or exchanged meanwhile leads nowhere else; their number is bounded,
+since whoever is inside can nest folders as deep as they like.
 """
 
 from __future__ import annotations

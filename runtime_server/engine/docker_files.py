@@ -1,8 +1,8 @@
 """Containers' files, of engines that speak Docker's HTTP API.
 
-Reading and writing go by the Engine's archive routes: the engine resolves each path within the container's own root, and
-packs and unpacks in a process whose root that is (moby's chrootarchive), so that no link leads out. It doesn't see what is
-mounted only inside, such as a ``tmpfs``.
+Reading and writing go by the Engine's archive routes: the engine resolves each path within the container's own root,
+and packs and unpacks in a process whose root that is (moby's chrootarchive), so that no link leads out. What is
+mounted only inside, such as a ``tmpfs``, isn't seen.
 """
 
 from __future__ import annotations

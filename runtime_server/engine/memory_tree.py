@@ -42,7 +42,7 @@ class Tree:
         self._nodes[path] = replace(entry, name=name, size=len(data), mtime=mtime), data
 
     def real(self, path: str, *, follow: bool = False) -> str:
-        """The path without links on its way, nor, with ``follow``, at its end. Raises ``PathMissing``, ``NotAFolder``."""
+        """The path without links, also at its end with ``follow``. Raises ``PathMissing``, ``NotAFolder``."""
         names, here, links = path.split("/"), "/", 0
         while names:
             name = names.pop(0)

@@ -1,7 +1,7 @@
 """Tars that callers send, read with suspicion, and files as tars. Pure, but for the reading.
 
-A tar is never handed on as it came: each entry is read, judged, and written anew. What an engine would do with tricks in
-one it does within the container's root; this keeps them from getting that far:
+A tar is never handed on as it came: each entry is read, judged, and written anew. What an engine would do with tricks
+in one it does within the container's root; this keeps them from getting that far:
 
 - absolute names and ``..`` are refused, and names that go through a link of the same tar;
 - of links, hard ones must lead to what the tar had before; symbolic ones may lead anywhere, since nothing follows

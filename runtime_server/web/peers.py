@@ -45,7 +45,7 @@ class Peer:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
     def cut(self) -> bool:
-        """Break the connection off, so that the reader sees that there is something missing; False where it isn't known."""
+        """Break the connection off, so that the reader sees that something is missing; False where it isn't known."""
         if self._socket is None:
             return False
         with contextlib.suppress(OSError):

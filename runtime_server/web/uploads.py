@@ -25,8 +25,8 @@ LOOK = 2.0
 class _Pace:
     """Ends the reading of a body that comes too slowly.
 
-    A read of the server's goes on until it has all that was asked for, however few bytes come at a time; no timeout of
-    the connection bounds that.
+    A read of the server's goes on until it has all that was asked for, however few bytes come at a time; no timeout
+    of the connection bounds that.
     """
 
     def __init__(self, peer: Peer) -> None:

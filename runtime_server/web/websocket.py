@@ -143,7 +143,11 @@ class WebSocket:
         self._send(Ping())
 
     def _send(self, event: Event) -> None:
-        self._socket.sendall(self._protocol.send(event))
+        try:
+            data = self._protocol.send(event)
+        except ProtocolError as error:
+            raise ConnectionResetError("the connection has been closed") from error
+        self._socket.sendall(data)
 
     def close(self, code: int = NORMAL) -> None:
         """Say goodbye, wait a moment for the other side's, and close the connection."""

@@ -85,6 +85,9 @@ def test_bodies_of_all_kinds(client: RuntimeServerClient, runtime: str, tmp_path
     assert (tmp_path / "copy").read_bytes() == b"from a file"
     with pytest.raises(FileNotFoundError):
         client.put_file(runtime, "/srv/e", tmp_path / "missing")
+    with pytest.raises(PathNotFound):
+        client.download_file(runtime, "/srv/e", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"from a file"
 
 
 class Unseekable(io.RawIOBase):

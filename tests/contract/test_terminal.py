@@ -66,6 +66,11 @@ def shared() -> Iterator[tuple[InMemoryServer, Handover]]:
         yield server, front
 
 
+@pytest.fixture(autouse=True)
+def _short_goodbyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime_server.web.websocket.LINGER", 0.2)
+
+
 @pytest.fixture
 def site(shared: tuple[InMemoryServer, Handover]) -> Iterator[Site]:
     made = Site(*shared)

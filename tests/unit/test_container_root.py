@@ -1,10 +1,11 @@
-"""A container's files through the host: no link, no detour and no exchange leads out. Tried on folders of this machine."""
+"""A container's files through the host: no link, detour or exchange leads out. Tried on folders of this machine."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -177,11 +178,9 @@ def test_a_folder_that_is_exchanged_for_a_link_all_the_time(tree: Tree) -> None:
     attacker = threading.Thread(target=exchange)
     attacker.start()
     try:
-        for _ in range(600):
-            try:
+        for _ in range(300):
+            with suppress(PathMissing, NotAFolder):
                 assert tree.listed("/srv/deep") == ["er"]
-            except (PathMissing, NotAFolder):
-                pass
             try:
                 tree.delete("/srv/deep/secret")
                 raise AssertionError("the secret was reached")

@@ -376,7 +376,7 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
         "path not a folder",
         "archive",
         400,
-        'cannot overwrite directory "/srv" with non-directory',
+        'cannot overwrite directory "/x" with non-directory',
         files.NotAFolder,
         {},
     ),
