@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wsproto.events import BytesMessage, Event, TextMessage
 
 from runtime_server import errors, models
+from runtime_server.engine.base import ContainerMissing
 from runtime_server.engine.feeds import FeedEnded
 from runtime_server.engine.inside import ExecSession
 from runtime_server.errors import Problem
@@ -163,8 +164,8 @@ class _Session:
             code = FAILED
             with suppress(OSError):
                 connection.send_text(json.dumps({"error": problem.to_body()}, default=str))
-        except OSError:
-            pass  # the other side has left
+        except (OSError, ContainerMissing):
+            pass  # the other side has left, or there is nothing left to talk to
         finally:
             connection.close(code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from runtime_server.settings import Settings
 from runtime_server.web.access_log import AccessLog
 from runtime_server.web.auth import KeyRing, presented_key
 from runtime_server.web.context import ApiRequest
+from runtime_server.web.peers import Peer
 
 REQUEST_ID = "X-Request-ID"
 
@@ -66,9 +68,14 @@ class Unread:
         if (req.content_length or 0) <= UNREAD or not req.context.authenticated:
             return
         end = time.monotonic() + UNREAD_SECONDS
+        # One read alone takes as long as a slow sender likes.
+        timer = threading.Timer(UNREAD_SECONDS, Peer(req.env).hear_no_more)
+        timer.daemon = True
+        timer.start()
         with suppress(Exception):  # the peer left, and each server says so in its own way
             while time.monotonic() < end and req.env["wsgi.input"].read(UNREAD):
                 pass
+        timer.cancel()
 
 
 class Authentication:

@@ -178,7 +178,7 @@ def test_who_answers_no_ping_is_gone(site: Site) -> None:
 
 def test_who_answers_pings_stays(site: Site) -> None:
     with site.client.terminal(site.runtime) as terminal:
-        ends = time.monotonic() + 1.5  # several times what silence is borne
+        ends = time.monotonic() + 1.0  # longer than silence is borne
         while time.monotonic() < ends:
             assert terminal.receive(0.1) is None
         terminal.send(b"x")

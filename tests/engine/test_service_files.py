@@ -162,7 +162,7 @@ def test_a_read_only_root_and_a_stopped_runtime(served: Served) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory, docker_client: APIClient, test_images: None) -> Iterator[Server]:
     site = Site(tmp_path_factory.mktemp("uploads"), docker_client)
     try:
-        yield site.start(workers=1, env={"RUNTIME_SERVER_STREAMS": "2", "RUNTIME_SERVER_MAX_UPLOAD": "100m"})
+        yield site.start(workers=1, env={"RUNTIME_SERVER_STREAMS": "2", "RUNTIME_SERVER_MAX_UPLOAD": "60m"})
     finally:
         site.close()
 
@@ -177,7 +177,7 @@ def resident(server: Server) -> int:
 def test_large_ones_are_never_whole_in_memory(server: Server, tmp_path: Path) -> None:
     big = tmp_path / "big"
     with big.open("wb") as file:
-        for _ in range(80):
+        for _ in range(50):
             file.write(os.urandom(MEGABYTE))
     with server.client() as client:
         runtime = client.start_runtime(image=BUSYBOX, command="sleep 1000", network="none").runtime_id
@@ -186,12 +186,12 @@ def test_large_ones_are_never_whole_in_memory(server: Server, tmp_path: Path) ->
         client.put_file(runtime, "/srv/big", big)
         with big.open("rb") as file:
             client.put_file(runtime, "/srv/chunked", Piecewise(file))
-        assert client.download_file(runtime, "/srv/chunked", tmp_path / "back") == 80 * MEGABYTE
-        assert client.get_archive(runtime, "/srv", tmp_path / "all.tar") > 160 * MEGABYTE
-        assert resident(server) - before < 40
+        assert client.download_file(runtime, "/srv/chunked", tmp_path / "back") == 50 * MEGABYTE
+        assert client.get_archive(runtime, "/srv", tmp_path / "all.tar") > 100 * MEGABYTE
+        assert resident(server) - before < 30
         assert (tmp_path / "back").read_bytes() == big.read_bytes()
         with big.open("ab") as file:
-            file.truncate(101 * MEGABYTE)
+            file.truncate(61 * MEGABYTE)
         with pytest.raises(FileTooLarge):
             client.put_file(runtime, "/srv/too-big", big)
         assert client.health().status == "ok"
@@ -216,7 +216,7 @@ def test_who_leaves_in_the_middle_frees_a_thread(server: Server, tmp_path: Path)
         runtime = client.start_runtime(image=BUSYBOX, command="sleep 1000", network="none").runtime_id
         big = tmp_path / "big"
         with big.open("wb") as file:
-            file.truncate(100 * MEGABYTE)
+            file.truncate(50 * MEGABYTE)
         client.put_file(runtime, "/srv/big", big)
         go = threading.Event()
 

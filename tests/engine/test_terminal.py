@@ -118,6 +118,18 @@ def test_paused(client: RuntimeServerClient, runtime: str) -> None:
     client.resume_runtime(runtime)
 
 
+def test_a_runtime_that_is_removed_meanwhile(server: Server, client: RuntimeServerClient) -> None:
+    other = client.start_runtime(image=BUSYBOX, command=["/bin/sleep", "1000"], network="none").runtime_id
+    with client.terminal(other) as terminal:
+        terminal.send(b"echo here\n")
+        shown(terminal, "here\r\n")
+        client.stop_runtime(other, timeout=0, remove=True)
+        while terminal.receive(DEADLINE):
+            pass
+        assert terminal.exit_code in (None, 137)
+    assert "Traceback" not in server.log
+
+
 def test_the_connection_is_not_used_again(server: Server, client: RuntimeServerClient, runtime: str) -> None:
     """And other requests on the same worker are as ever."""
     terminal = client.terminal(runtime, "exit 0")
@@ -133,7 +145,7 @@ def test_the_connection_is_not_used_again(server: Server, client: RuntimeServerC
 
 
 def test_sigterm_closes_terminals(server: Server, client: RuntimeServerClient, runtime: str) -> None:
-    """The last one here: the server is restarted."""
+    """The last one here."""
     terminal = client.terminal(runtime, "sleep 4321")
     eventually(lambda: running(server, runtime, "4321"), "it runs")
     began = time.monotonic()
@@ -143,4 +155,3 @@ def test_sigterm_closes_terminals(server: Server, client: RuntimeServerClient, r
     assert terminal.exit_code is None
     terminal.close()
     assert running(server, runtime, "4321") == []
-    server.start()

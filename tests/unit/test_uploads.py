@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import falcon
 import falcon.testing
 import pytest
 
 from runtime_server.errors import BadRequest, FileTooLarge
-from runtime_server.web import uploads
+from runtime_server.runtimes.caller import Caller
+from runtime_server.web import middleware, uploads
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.uploads import Upload
 
@@ -60,22 +62,42 @@ def test_who_sends_byte_by_byte_is_not_waited_for(
     ours, theirs = pair
     monkeypatch.setattr(uploads, "PIECE_SECONDS", 0.1)
     monkeypatch.setattr(uploads, "LOOK", 0.01)
+    with trickling(theirs), ours.makefile("rb") as body:
+        upload = Upload(request(body, 1_000_000, **{"gunicorn.socket": ours}), 1_000_000)
+        with closing(upload), pytest.raises(BadRequest, match="slowly"):
+            list(upload.chunks())
+        ours.sendall(b"the answer")
+        assert theirs.recv(100) == b"the answer"
+
+
+def test_what_is_sent_after_the_answer_is_not_waited_for(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pair
+    monkeypatch.setattr(middleware, "UNREAD_SECONDS", 0.1)
+    with trickling(theirs), ours.makefile("rb") as body:
+        req = request(body, 1_000_000, **{"gunicorn.socket": ours})
+        req.context.caller = Caller("somebody")
+        assert req.context.authenticated
+        middleware.Unread().process_response(req, falcon.Response(), None, True)
+        ours.sendall(b"the answer")
+        assert theirs.recv(100) == b"the answer"
+
+
+@contextlib.contextmanager
+def trickling(connection: socket.socket) -> Iterator[None]:
+    """Bytes come one by one, without an end."""
     over = threading.Event()
 
     def trickle() -> None:
         with contextlib.suppress(BrokenPipeError):
             while not over.wait(0.01):
-                theirs.send(b"x")
+                connection.send(b"x")
 
     sender = threading.Thread(target=trickle)
     sender.start()
     try:
-        with ours.makefile("rb") as body:
-            upload = Upload(request(body, 1_000_000, **{"gunicorn.socket": ours}), 1_000_000)
-            with closing(upload), pytest.raises(BadRequest, match="slowly"):
-                list(upload.chunks())
-        ours.sendall(b"the answer")
-        assert theirs.recv(100) == b"the answer"
+        yield
     finally:
         over.set()
         sender.join(60)
