@@ -10,12 +10,16 @@ import falcon
 from runtime_server.resources.builds import Build, BuildItem, BuildOutput, BuildProgress
 from runtime_server.resources.documents import Docs, OpenAPI
 from runtime_server.resources.exec import Exec
+from runtime_server.resources.files import FilesIn
 from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.logs import Logs
-from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
+from runtime_server.resources.runtimes import Renewal, Restart, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
 from runtime_server.resources.sessions import HealthCheck, RunningRuntimes, RuntimeLookup, SessionBatch, SessionItem
+from runtime_server.resources.stock import ImageItem, ImagePull, Images, Prune, VolumeItem, Volumes
+from runtime_server.resources.terminal import Terminal, TerminalTickets
+from runtime_server.resources.watching import EventsOf, HistoryOf, StatsOf
 from runtime_server.resources.workspaces import WorkspaceItem, Workspaces
 from runtime_server.web.access_log import LoggedApp
 from runtime_server.web.auth import KeyRing
@@ -51,6 +55,19 @@ ROUTES: Final = (
     Route("/image_exists", ImageExists),
     Route("/runtimes/{runtime_id}/logs", Logs),
     Route("/runtimes/{runtime_id}/exec", Exec),
+    Route("/runtimes/{runtime_id}/files", FilesIn),
+    Route("/runtimes/{runtime_id}/restart", Restart),
+    Route("/runtimes/{runtime_id}/stats", StatsOf),
+    Route("/runtimes/{runtime_id}/history", HistoryOf),
+    Route("/events", EventsOf),
+    Route("/images", Images),
+    Route("/images/pull", ImagePull),
+    Route("/images/{reference:path}", ImageItem),
+    Route("/volumes", Volumes),
+    Route("/volumes/{volume}", VolumeItem),
+    Route("/maintenance/prune", Prune),
+    Route("/runtimes/{runtime_id}/terminal", Terminal),
+    Route("/runtimes/{runtime_id}/terminal/ticket", TerminalTickets),
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),
@@ -73,7 +90,9 @@ def create_api(
     """
     services = dataclasses.replace(services, routes=ROUTES)
     public = frozenset(route.path for route in ROUTES if route.public)
-    app = LoggedApp(request_type=ApiRequest, middleware=middleware(services.settings, keys, public, rates, sources))
+    ticketed = frozenset(route.path for route in ROUTES if route.ticketed)
+    found = middleware(services.settings, keys, public, rates, sources, ticketed=ticketed)
+    app = LoggedApp(request_type=ApiRequest, middleware=found)
     app.req_options.strip_url_path_trailing_slash = True
     add_error_handlers(app)
     for route in ROUTES:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from runtime_server.api import create_api
 from runtime_server.builds.builds import Builds
+from runtime_server.builds.names import Names
 from runtime_server.builds.runs import Runs
 from runtime_server.engine.base import Engine
 from runtime_server.engine.building import Builder
@@ -22,14 +23,20 @@ from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.calls import Calls
+from runtime_server.runtimes.changes import Changes
 from runtime_server.runtimes.chores import Chores
 from runtime_server.runtimes.execs import Execs
 from runtime_server.runtimes.fetch import ImageFetch
+from runtime_server.runtimes.files import Files
 from runtime_server.runtimes.holders import LEASE, Holder
+from runtime_server.runtimes.housekeeping import Housekeeping
+from runtime_server.runtimes.images import Images
 from runtime_server.runtimes.inside import Inside
+from runtime_server.runtimes.kept import KeptChanges
 from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.manager import RuntimeManager
+from runtime_server.runtimes.news import News
 from runtime_server.runtimes.outputs import Outputs
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
@@ -38,11 +45,15 @@ from runtime_server.runtimes.quotas import Quotas, Rates
 from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.reconciler import Reconciler
 from runtime_server.runtimes.renewals import Renewals
+from runtime_server.runtimes.restarts import Restarts
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.sync import Liveness, Sync
+from runtime_server.runtimes.terminals import Terminals
 from runtime_server.runtimes.urls import Urls
+from runtime_server.runtimes.usage import Usage
 from runtime_server.runtimes.views import Views
+from runtime_server.runtimes.volumes import Volumes
 from runtime_server.runtimes.waits import SlowLane
 from runtime_server.runtimes.workspaces import Workspaces
 from runtime_server.settings import Settings
@@ -154,14 +165,16 @@ class Service:
         # Some threads are left to those that are given a place while the others pull and wait for one.
         lenders = threads - min(settings.starting_places, settings.threads)
         queue = StartQueue(store, self.holder, lenders=lenders)
+        pulls = Pulls(engine, store.operations, self.holder)
+        policy, watch = Policy(settings, forbidden=(socket,) if socket else ()), ReadyWatch(engine, store)
         launch = Launch(
             instance=state.instance,
             engine=engine,
             store=store,
-            fetch=ImageFetch(store, Pulls(engine, store.operations, self.holder)),
-            policy=Policy(settings, forbidden=(socket,) if socket else ()),
+            fetch=ImageFetch(store, pulls),
+            policy=policy,
             queue=queue,
-            watch=ReadyWatch(engine, store),
+            watch=watch,
             reservations=PortReservations(settings.publish_host),
             network=network,
         )
@@ -177,10 +190,11 @@ class Service:
             draining=state.draining,
         )
         self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane)
-        renewals = Renewals(state.renewals)
+        renewals, kept = Renewals(state.renewals), KeptChanges(state.changes)
         sync = Sync(engine, store, state.locks)
         liveness = Liveness(state.beat)
         lookup = Lookup(store, sync, liveness, state.rebuilding)
+        views = Views(store, Urls(settings))
         self.manager = RuntimeManager(
             engine=engine,
             store=store,
@@ -194,7 +208,7 @@ class Service:
             lookup=lookup,
             holder=self.holder,
             quotas=quotas,
-            views=Views(store, Urls(settings)),
+            views=views,
             max_wait=settings.max_wait,
         )
         self.workspaces = Workspaces(
@@ -205,7 +219,31 @@ class Service:
             rebuilding=state.rebuilding,
             retention=settings.workspace_retention,
         )
-        self.inside = self._inside(lookup, sync)
+        restarts = Restarts(
+            engine=engine,
+            store=store,
+            holder=self.holder,
+            launch=launch,
+            watch=watch,
+            starts=self.starts,
+            lookup=lookup,
+            quotas=quotas,
+            views=views,
+            max_wait=settings.max_wait,
+        )
+        changes = Changes(
+            engine=engine,
+            store=store,
+            lookup=lookup,
+            sync=sync,
+            locks=state.locks,
+            policy=policy,
+            quotas=quotas,
+            renewals=renewals,
+            kept=kept,
+            views=views,
+        )
+        self.inside = self._inside(lookup, sync, pulls, restarts, changes)
         self._chores = Chores(
             engine=engine,
             store=store,
@@ -213,7 +251,9 @@ class Service:
             stops=self.stops,
             holder=self.holder,
             locks=state.locks,
+            restarts=restarts,
             renewals=renewals,
+            kept=kept,
             retention=settings.retention,
             workspaces=self.workspaces,
         )
@@ -230,18 +270,35 @@ class Service:
             also=self.builds.tick,
         )
 
-    def _inside(self, lookup: Lookup, sync: Sync) -> Inside:
+    def _inside(self, lookup: Lookup, sync: Sync, pulls: Pulls, restarts: Restarts, changes: Changes) -> Inside:
+        execs = Execs(
+            settings=self.settings,
+            engine=self.engine,
+            operations=self.store.operations,
+            holder=self.holder,
+            lane=self.lane,
+            lookup=lookup,
+            sync=sync,
+        )
         return Inside(
             outputs=Outputs(self.engine, self.store, lookup),
-            execs=Execs(
-                settings=self.settings,
+            execs=execs,
+            files=Files(self.settings, self.engine, lookup),
+            usage=Usage(self.engine, self.store, lookup, sync),
+            news=News(self.store, lookup),
+            restarts=restarts,
+            changes=changes,
+            images=Images(self.settings, self.engine, pulls, Names(self.settings)),
+            volumes=Volumes(self.engine, self.store, self.lane),
+            housekeeping=Housekeeping(
                 engine=self.engine,
-                operations=self.store.operations,
-                holder=self.holder,
+                store=self.store,
+                stops=self.stops,
+                workspaces=self.workspaces,
                 lane=self.lane,
-                lookup=lookup,
-                sync=sync,
+                retention=self.settings.workspace_retention,
             ),
+            terminals=Terminals(settings=self.settings, execs=execs, operations=self.store.operations, lookup=lookup),
         )
 
     def _firewall(self, *, local: bool) -> Firewall | None:

@@ -182,7 +182,11 @@ class Settings(BaseSettings):
     allowed_capabilities: Names = Field((), description="Capabilities that a start may add to CAP_ADD; ALL: any.")
     max_environment_bytes: int = Field(131_072, ge=0, description="Environment of one start, in bytes.")
     max_labels: int = Field(64, ge=0, description="Labels of one start.")
+    origins: Names = Field(
+        (), description="Origins, `https://host:port`, of pages that may open terminals, besides the server's own."
+    )
     exec_users: Names = Field(("*",), description="Globs of users that a command in a runtime may name.")
+    max_upload: str = Field("1g", description="Bytes of a file, or of all files of a tar, that are sent at once.")
     max_exec: float = Field(3600.0, gt=0, description="Largest `timeout` of a command in a runtime, seconds.")
     max_exec_output: int = Field(1_048_576, ge=1024, description="Bytes kept of each output of such a command.")
     max_pids: int = Field(4096, ge=0, description="Largest process limit of a start; 0: any.")
@@ -257,6 +261,7 @@ class Settings(BaseSettings):
         "allowed_devices",
         "allowed_capabilities",
         "exec_users",
+        "origins",
         mode="before",
     )
     @classmethod
@@ -322,7 +327,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be JSON") from None
 
-    @field_validator("log_max_size", "max_memory_per_owner", "max_build_context", "max_build_unpacked")
+    @field_validator("log_max_size", "max_upload", "max_memory_per_owner", "max_build_context", "max_build_unpacked")
     @classmethod
     def _size(cls, value: str) -> str:
         parse_size(value)

@@ -52,6 +52,11 @@ class State:
         return self.directory / "renewals"
 
     @property
+    def changes(self) -> Path:
+        """The folder of what was changed of runtimes."""
+        return self.directory / "changes"
+
+    @property
     def rates(self) -> Path:
         """The folder of owners' token buckets."""
         return self.directory / "rates"
@@ -101,7 +106,7 @@ def locate(settings: Settings) -> State:
     directory = settings.state_dir.expanduser().absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(directory / "prepare.lock"):
-        for folder in ("builds", "holders", "locks", "rates", "renewals"):
+        for folder in ("builds", "changes", "holders", "locks", "rates", "renewals"):
             (directory / folder).mkdir(mode=0o700, exist_ok=True)
         instance = _once(directory / "instance", lambda: secrets.token_hex(8))
         key_file = None

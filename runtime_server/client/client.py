@@ -14,6 +14,7 @@ import requests
 from runtime_server.client.builds import BuildCalls
 from runtime_server.client.calls import fields_of, new_key, post, runtime_path, seconds
 from runtime_server.client.endpoint import find_endpoint
+from runtime_server.client.files import FileCalls
 from runtime_server.client.inside import InsideCalls
 from runtime_server.client.listing import RuntimeListing
 from runtime_server.client.replies import parse
@@ -57,7 +58,7 @@ _OUT_OF_REACH = {
 """What a runtime in that state never comes to."""
 
 
-class RuntimeServerClient(InsideCalls, BuildCalls, WorkspaceCalls):
+class RuntimeServerClient(InsideCalls, FileCalls, BuildCalls, WorkspaceCalls):
     """A Runtime Server, as Python calls. Safe for threads; a context manager that closes its connections.
 
     Args:

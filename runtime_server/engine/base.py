@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from runtime_server.engine.files import FilesEngine
 from runtime_server.engine.inside import InsideEngine
+from runtime_server.engine.limits import LimitsEngine
+from runtime_server.engine.stock import StockEngine
 from runtime_server.models import EngineVersion, HostPort
 
 
@@ -231,7 +234,7 @@ class EventStream(Protocol):
     def close(self) -> None: ...
 
 
-class Engine(InsideEngine, Protocol):
+class Engine(InsideEngine, FilesEngine, LimitsEngine, StockEngine, Protocol):
     """A container engine, limited to the containers that carry one instance's label.
 
     ``container`` parameters take a container id, or a runtime id, which is the container's name. All methods may

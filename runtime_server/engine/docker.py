@@ -27,9 +27,11 @@ from runtime_server.engine.base import (
 )
 from runtime_server.engine.docker_client import PING_TIMEOUT, check, post_empty, url
 from runtime_server.engine.docker_events import DockerEvents, messages
-from runtime_server.engine.docker_execs import DockerExecs
+from runtime_server.engine.docker_files import DockerFiles
+from runtime_server.engine.docker_limits import DockerLimits
 from runtime_server.engine.docker_logs import DockerLogs
-from runtime_server.engine.docker_volumes import DockerVolumes
+from runtime_server.engine.docker_stats import DockerStats
+from runtime_server.engine.docker_stock import DockerStock
 from runtime_server.errors import EngineFailed, EngineTimeout, ImageNotFound, InvalidState
 from runtime_server.models import EngineVersion
 
@@ -41,7 +43,7 @@ SETTLE = 0.1
 """Seconds after which an engine's idea of what is paused has caught up."""
 
 
-class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
+class DockerEngine(DockerLogs, DockerFiles, DockerStats, DockerLimits, DockerStock):
     """Containers of one instance on a Docker or Podman engine; see ``DockerCalls`` for its arguments.
 
     Their lives are here, what is inside of them in the modules of its bases.

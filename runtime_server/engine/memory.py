@@ -28,8 +28,12 @@ from runtime_server.engine.base import (
 from runtime_server.engine.memory_calls import METHODS
 from runtime_server.engine.memory_events import MemoryEventStream
 from runtime_server.engine.memory_execs import MemoryExecs
+from runtime_server.engine.memory_files import MemoryFiles
 from runtime_server.engine.memory_images import BUSYBOX, RUNS_ON, Image, Program
+from runtime_server.engine.memory_limits import MemoryLimits
 from runtime_server.engine.memory_logs import MemoryLogs
+from runtime_server.engine.memory_stats import MemoryStats
+from runtime_server.engine.memory_stock import MemoryStock
 from runtime_server.engine.memory_volumes import MemoryVolumes
 from runtime_server.engine.memory_world import World
 from runtime_server.models import EngineVersion
@@ -37,7 +41,7 @@ from runtime_server.models import EngineVersion
 __all__ = ["METHODS", "MemoryEngine"]
 
 
-class MemoryEngine(MemoryLogs, MemoryExecs, MemoryVolumes):
+class MemoryEngine(MemoryLogs, MemoryExecs, MemoryFiles, MemoryStats, MemoryLimits, MemoryStock, MemoryVolumes):
     """An engine in memory.
 
     Args:

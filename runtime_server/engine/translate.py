@@ -21,6 +21,8 @@ from runtime_server.engine.base import (
     Snapshot,
 )
 from runtime_server.engine.inside import ExecSpec
+from runtime_server.engine.limits import NewLimits
+from runtime_server.engine.stock import ListedImage
 from runtime_server.errors import ImageReferenceInvalid
 from runtime_server.models import EngineVersion, HostPort
 
@@ -106,6 +108,18 @@ def exec_body(spec: ExecSpec, marker: str) -> dict[str, Any]:
         "Privileged": False,
         "WorkingDir": spec.working_dir,
         "User": spec.user,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def limits_body(limits: NewLimits) -> dict[str, Any]:
+    """The body of ``POST /containers/{id}/update``; what is missing there stays."""
+    body: dict[str, Any] = {
+        "NanoCpus": None if limits.cpus is None else round(limits.cpus * 1_000_000_000),
+        "Memory": limits.memory,
+        # As at creation: a memory limit can't be above the one with swap.
+        "MemorySwap": limits.memory,
+        "PidsLimit": limits.pids,
     }
     return {key: value for key, value in body.items() if value is not None}
 
@@ -262,6 +276,29 @@ def image_facts(attrs: JSON) -> ImageFacts:
     return ImageFacts(
         size=int(attrs.get("Size") or 0), created_at=unix_time(named) or unix_time(attrs.get("Created"))
     )
+
+
+def listed_image(attrs: JSON) -> ListedImage:
+    """An image from ``GET /images/json``; ``<none>`` stands for a name, tag or digest that isn't there."""
+    names = [*(attrs.get("RepoTags") or ()), *(attrs.get("RepoDigests") or ())]
+    created = attrs.get("Created")
+    return ListedImage(
+        image_id=str(attrs["Id"]),
+        references=tuple(dict.fromkeys(each for each in names if "<none>" not in each)),
+        size=int(attrs.get("Size") or 0),
+        created_at=float(created) if created else None,
+        labels=dict(attrs.get("Labels") or {}),
+    )
+
+
+def unused_cache(attrs: JSON, before: float) -> int:
+    """Bytes from ``GET /system/df`` of what builds have left, last used before that Unix time."""
+    total = 0
+    for each in attrs.get("BuildCache") or ():
+        used = unix_time(each.get("LastUsedAt")) or unix_time(each.get("CreatedAt")) or 0.0
+        if not each.get("InUse") and not each.get("Shared") and used <= before:
+            total += int(each.get("Size") or 0)
+    return total
 
 
 def listed(attrs: JSON) -> Listed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from runtime_server.errors import (
@@ -27,6 +28,8 @@ BAD_REQUEST: Final = "/.runtime-server-bad-request"
 """An internal location."""
 FIELDS: Final = 1_048_576
 """Bytes that a form may have beside its file."""
+FILES: Final = "~ ^/runtimes/[^/]+/files$"
+"""The locations of a runtime's files."""
 LIMIT: Final = "$runtime_server_body_limit"
 """nginx's variable."""
 MARGIN: Final = 30
@@ -74,8 +77,8 @@ def api_config(
         "body_limit": str(settings.max_body_bytes),
         "read_timeout": f"{max(settings.max_wait, LONGEST_GRACE) + settings.engine_timeout + MARGIN:.0f}",
         "bad_request": BAD_REQUEST,
-        "uploads": block(line for path, limit in uploads(settings).items() for line in _upload(path, limit)),
-        "upload_limits": block(f"{path} {limit};" for path, limit in uploads(settings).items()),
+        "uploads": block(line for location, each in uploads(settings).items() for line in _upload(location, each)),
+        "upload_limits": block(f"{_in_map(location)} {each.limit};" for location, each in uploads(settings).items()),
         "problems": block(line for place, problem in _problems().items() for line in _location(place, problem)),
     }
     return render("api.conf", values)
@@ -119,18 +122,42 @@ def _denied(runtimes: Mapping[str, Iterable[str]]) -> Iterable[str]:
         yield f"deny {subnet};"
 
 
-def uploads(settings: Settings) -> dict[str, int]:
-    """The paths whose bodies may be larger than those of other calls, and by how many bytes they end."""
-    # Base64 makes four bytes of three, and the form's other fields have a limit of their own.
-    return {"/build": parse_size(settings.max_build_context) * 7 // 5 + FIELDS}
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A location whose bodies may be larger than those of other calls.
+
+    Attributes:
+        limit: bytes by which they end.
+        buffered: whether nginx takes a body whole, into a file, before the service sees any of it.
+    """
+
+    limit: int
+    buffered: bool
 
 
-def _upload(path: str, limit: int) -> Iterable[str]:
-    yield f"location = {path} {{"
+def uploads(settings: Settings) -> dict[str, Upload]:
+    """The locations, as nginx names them."""
+    return {
+        # Base64 makes four bytes of three, and the form's other fields have a limit of their own.
+        "= /build": Upload(parse_size(settings.max_build_context) * 7 // 5 + FIELDS, buffered=True),
+        # The service passes files on as they come, and looks itself whether they come fast enough.
+        FILES: Upload(parse_size(settings.max_upload), buffered=False),
+    }
+
+
+def _upload(location: str, upload: Upload) -> Iterable[str]:
+    yield f"location {location} {{"
     yield "    proxy_pass http://runtime_server_api;"
-    yield "    auth_request /.runtime-server-key;"
-    yield f"    client_max_body_size {limit};"
+    yield "    auth_request /.runtime-server-upload-key;"
+    yield f"    client_max_body_size {upload.limit};"
+    if not upload.buffered:
+        yield "    proxy_request_buffering off;"
     yield "}"
+
+
+def _in_map(location: str) -> str:
+    """A location's path as nginx's ``map`` has it."""
+    return location.removeprefix("= ").replace("~ ", "~", 1)
 
 
 def _problems() -> dict[str, Problem]:

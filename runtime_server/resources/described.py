@@ -113,3 +113,24 @@ EXEC: Final[dict[str, Any]] = {
     "encoding": "utf-8",
     "warnings": [],
 }
+
+STATS: Final[dict[str, Any]] = {
+    "runtime_id": ID,
+    "time": "2026-01-31T12:00:00Z",
+    "cpu_percent": 12.5,
+    "cpus": 2.0,
+    "memory_bytes": 27_262_976,
+    "memory_limit_bytes": 2_147_483_648,
+    "network_rx_bytes": 1_024,
+    "network_tx_bytes": 512,
+    "block_read_bytes": 0,
+    "block_write_bytes": 4_096,
+    "pids": 3,
+}
+HISTORY: Final[dict[str, Any]] = {
+    "runtime_id": ID,
+    "entries": [
+        {"id": 41, "at": "2026-01-31T12:00:00Z", "status": "starting", "detail": None},
+        {"id": 42, "at": "2026-01-31T12:00:01Z", "status": "running", "detail": None},
+    ],
+}

@@ -222,14 +222,7 @@ class Launch:
         # Engines take a port when a container starts, not when it is created.
         self._reservations.release(spec.runtime_id)
         try:
-            self._engine.start(container_id)
-        except NetworkNotFound:
-            if self._network is None or request.network is not None:
-                raise
-            # Somebody removed it. The container has its name, and joins the new one.
-            self._network.forget()
-            self._network.ensure()
-            self._engine.start(container_id)
+            self.run_container(container_id, request)
         except PortInUse:
             picked = host_ports.picked(spec, sessions.completed(request))
             if picked == spec:
@@ -240,6 +233,23 @@ class Launch:
             policy_workspaces.give(self._engine, picked, container_id)
             self._engine.start(container_id)
         return container_id
+
+    def run_container(self, container_id: str, request: StartRequest) -> None:
+        """Start a container that there is.
+
+        Raises:
+            ContainerMissing: there is none.
+            Problem: the engine can't start it.
+        """
+        try:
+            self._engine.start(container_id)
+        except NetworkNotFound:
+            if self._network is None or request.network is not None:
+                raise
+            # Somebody removed it. The container has its name, and joins the new one.
+            self._network.forget()
+            self._network.ensure()
+            self._engine.start(container_id)
 
     def _create(
         self,

@@ -112,6 +112,15 @@ class Policy:
         """
         return policy_workspaces.completed(request, self._settings.workspace)
 
+    def check_labels(self, labels: Mapping[str, str]) -> None:
+        """Return if a runtime may have that many.
+
+        Raises:
+            PolicyRefused: it may not.
+        """
+        if len(labels) > self._settings.max_labels:
+            raise refusal("MAX_LABELS", f"A runtime may have {self._settings.max_labels} labels.")
+
     def limits(self, request: StartRequest) -> tuple[float | None, int | None, int | None]:
         """CPUs, bytes of memory and processes that a start gets; None: no limit.
 
@@ -226,8 +235,7 @@ class Policy:
             raise refusal(
                 "MAX_ENVIRONMENT_BYTES", f"The environment may have {self._settings.max_environment_bytes} bytes."
             )
-        if len(request.labels) > self._settings.max_labels:
-            raise refusal("MAX_LABELS", f"A runtime may have {self._settings.max_labels} labels.")
+        self.check_labels(request.labels)
 
 
 def words(command: str | list[str] | None, field: str) -> tuple[str, ...] | None:

@@ -24,8 +24,9 @@ from runtime_server.store.store import LIVE, Store
 log = structlog.get_logger("runtime_server.stops")
 
 KIND = "stop"
+RESTART = "restart"
 LAUNCH_WAIT = 20.0
-"""Seconds that a stop waits for a start in flight to notice it."""
+"""Seconds that a stop waits for a start in flight to notice it; for a restart, beyond that one's grace."""
 MARGIN = 15.0
 """Seconds beyond the grace that a second stop waits for the first."""
 ENDED = (RuntimeStatus.STOPPED, RuntimeStatus.ERROR)
@@ -148,10 +149,11 @@ class Stops:
         return changed
 
     def _await_launch(self, record: Record) -> None:
-        """Wait until a start in flight has noticed that it is no longer wanted."""
+        """Wait until a start or restart in flight has noticed that it is no longer wanted."""
+        find = self._store.operations.find
 
         def gone() -> bool | None:
-            start = self._store.operations.find(START, record.owner, record.runtime_id)
+            start = find(START, record.owner, record.runtime_id) or find(RESTART, record.owner, record.runtime_id)
             if start is not None and start.stage in (QUEUED, READYING) and self._store.slots.withdraw(start.id):
                 return True  # nobody is at work on it
             if start is not None and not self._holder.alive(start):
@@ -160,7 +162,9 @@ class Stops:
                 return True
             return True if start is None else None
 
-        if until(gone, LAUNCH_WAIT) is None:
+        restart = find(RESTART, record.owner, record.runtime_id)
+        grace = float(restart.payload["timeout"]) if restart is not None else 0.0
+        if until(gone, LAUNCH_WAIT + grace) is None:
             raise RuntimeBusy("The runtime's start can't be interrupted yet.", retry_after=2)
 
     def _stopped(self, container: str, grace: float) -> Snapshot | None:

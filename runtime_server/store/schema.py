@@ -71,6 +71,8 @@ history = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("detail", sa.Text),
+    # An id is never used twice, not even that of the last row: followers go on from the last one that they have seen.
+    sqlite_autoincrement=True,
 )
 
 workspaces = sa.Table(

@@ -83,6 +83,9 @@ def _operation(path: str, operation: Operation, routes: Sequence[Route]) -> dict
         if operation.example is not None:
             body["example"] = operation.example
         found["requestBody"] = {"required": True, "content": {operation.media_type: body}}
+    if operation.body:
+        schema = {"type": "string", "format": "binary"}
+        found["requestBody"] = {"required": True, "content": {each: {"schema": schema} for each in operation.body}}
     found["responses"] = _responses(operation)
     if 201 in operation.answers and _names_a_runtime(operation.answers[201].model):
         found["responses"]["201"]["links"] = _links(routes)
@@ -103,14 +106,22 @@ def _responses(operation: Operation) -> dict[str, Any]:
         headers = dict(request_id)
         if operation.mutating:
             headers["Idempotency-Replayed"] = {"$ref": _HEADERS + "IdempotencyReplayed"}
-        found[str(status)] = {
-            "description": answer.description,
-            "headers": headers,
-            "content": {answer.media_type: content, **_lines(answer)},
-        }
+        found[str(status)] = {"description": answer.description, "headers": headers}
+        if answer.media_type:
+            found[str(status)]["content"] = {answer.media_type: content, **_also(answer), **_lines(answer)}
     for status in sorted({each.status for each in operation.problems} - set(operation.answers)):
         found[str(status)] = _problem_response([each for each in operation.problems if each.status == status])
     return found
+
+
+def _also(answer: Answered) -> dict[str, Any]:
+    """The other forms of an answer."""
+    return {
+        media_type: {
+            "schema": {"type": "string", "format": "binary"} if model is None else {"$ref": _SCHEMAS + model.__name__}
+        }
+        for media_type, model in answer.also.items()
+    }
 
 
 def _lines(answer: Answered) -> dict[str, Any]:
@@ -218,7 +229,7 @@ def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
         (model, "serialization")
         for each in operations
         for answer in each.answers.values()
-        for model in answer.lines.values()
+        for model in (*answer.lines.values(), *filter(None, answer.also.values()))
     ]
     _, schema = models_json_schema(list(dict.fromkeys(models)), ref_template=_SCHEMAS + "{model}")
     found: dict[str, Any] = schema["$defs"]

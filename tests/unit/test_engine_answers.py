@@ -11,9 +11,10 @@ import requests
 import requests.exceptions
 import urllib3.exceptions
 
-from runtime_server.engine import answers
+from runtime_server.engine import answers, files
 from runtime_server.engine.base import ContainerMissing, NameTaken
 from runtime_server.errors import (
+    ArchiveInvalid,
     CommandNotExecutable,
     CommandNotFound,
     EngineFailed,
@@ -369,6 +370,19 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
         answers.StillPaused,
         {},
     ),
+    ("path missing", "archive", 404, "Could not find the file /no in container web", files.PathMissing, {}),
+    ("path not a folder", "archive", 400, "extraction point is not a directory", files.NotAFolder, {}),
+    (
+        "path not a folder",
+        "archive",
+        400,
+        'cannot overwrite directory "/x" with non-directory',
+        files.NotAFolder,
+        {},
+    ),
+    ("path read-only", "archive", 403, "container rootfs is marked read-only", files.ReadOnly, {}),
+    ("archive refused", "archive", 500, 'invalid symlink "/srv/link" -> "../etc/passwd"', ArchiveInvalid, {}),
+    ("archive refused", "archive", 500, "archive/tar: invalid tar header", ArchiveInvalid, {}),
     ("read-only root", "folder", 500, "container rootfs is marked read-only", answers.ReadOnlyRoot, {}),
     (
         "removal in progress",
