@@ -21,6 +21,7 @@ from runtime_server.engine.base import (
 from runtime_server.engine.inside import ExecSpec, LogQuery
 from runtime_server.engine.memory import METHODS, MemoryEngine
 from runtime_server.engine.memory_images import Program, normalise
+from runtime_server.engine.stock import PullState
 from runtime_server.errors import (
     CommandNotExecutable,
     EngineFailed,
@@ -86,12 +87,15 @@ def test_malformed_references(reference: str) -> None:
 
 def test_image_that_has_to_be_pulled(engine: MemoryEngine) -> None:
     engine.add_pullable("me/agent:1", exposed=["8000/tcp"])
-    steps: list[str] = []
+    steps: list[PullState] = []
 
     assert not engine.image_present("me/agent:1")
     engine.pull("me/agent:1", login=RegistryLogin("me", "secret"), progress=steps.append)
     assert engine.image_present("docker.io/me/agent:1")
-    assert len(steps) == 2
+    assert [[(each.phase, each.current) for each in step.layers] for step in steps] == [
+        [("Downloading", 500_000)],
+        [("Pull complete", 1_000_000)],
+    ]
     assert engine.inspect(run(engine, image="me/agent:1")).ports == {"8000/tcp": []}
     with pytest.raises(ImageNotFound):
         engine.pull("me/agent:2")
