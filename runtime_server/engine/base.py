@@ -13,7 +13,7 @@ from typing import Protocol
 from runtime_server.engine.files import FilesEngine
 from runtime_server.engine.inside import InsideEngine
 from runtime_server.engine.limits import LimitsEngine
-from runtime_server.engine.stock import StockEngine
+from runtime_server.engine.stock import PullState, StockEngine
 from runtime_server.models import EngineVersion, HostPort
 
 
@@ -261,9 +261,12 @@ class Engine(InsideEngine, FilesEngine, LimitsEngine, StockEngine, Protocol):
         *,
         platform: str | None = None,
         login: RegistryLogin | None = None,
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[PullState], None] | None = None,
     ) -> None:
-        """Pull the image. Raises ``ImageNotFound``, ``ImagePullFailed``, ``ImageReferenceInvalid``."""
+        """Pull the image, telling ``progress`` how far it is.
+
+        Raises ``ImageNotFound``, ``ImagePullFailed``, ``ImageReferenceInvalid``.
+        """
 
     def create(self, spec: RuntimeSpec) -> str:
         """Create the container and return its id.

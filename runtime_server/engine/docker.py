@@ -32,6 +32,7 @@ from runtime_server.engine.docker_limits import DockerLimits
 from runtime_server.engine.docker_logs import DockerLogs
 from runtime_server.engine.docker_stats import DockerStats
 from runtime_server.engine.docker_stock import DockerStock
+from runtime_server.engine.stock import PullState
 from runtime_server.errors import EngineFailed, EngineTimeout, ImageNotFound, InvalidState
 from runtime_server.models import EngineVersion
 
@@ -81,12 +82,12 @@ class DockerEngine(DockerLogs, DockerFiles, DockerStats, DockerLimits, DockerSto
         *,
         platform: str | None = None,
         login: RegistryLogin | None = None,
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[PullState], None] | None = None,
     ) -> None:
         """See ``Engine``; without a login, Docker's own configuration has the credentials."""
         name, tag = translate.image_reference(image)
         params = {"fromImage": name, "tag": tag} | ({"platform": platform} if platform else {})
-        said, summary = "", translate.PullProgress()
+        said, summary = None, translate.PullProgress()
         with self._call("pull", image=image) as client:
             # Not client.pull, which has no timeout.
             response = client.post(
@@ -101,10 +102,10 @@ class DockerEngine(DockerLogs, DockerFiles, DockerStats, DockerLimits, DockerSto
                 for message in messages(check(response)):
                     if "error" in message:
                         raise answers.answer("pull", 200, str(message["error"]), image=image)
-                    sentence = summary.sentence(message)
-                    if progress is not None and sentence != said:
-                        progress(sentence)
-                    said = sentence
+                    state = summary.state(message)
+                    if progress is not None and state != said:
+                        progress(state)
+                    said = state
 
     def create(self, spec: RuntimeSpec) -> str:
         """See ``Engine``."""

@@ -36,6 +36,7 @@ from runtime_server.engine.memory_stats import MemoryStats
 from runtime_server.engine.memory_stock import MemoryStock
 from runtime_server.engine.memory_volumes import MemoryVolumes
 from runtime_server.engine.memory_world import World
+from runtime_server.engine.stock import PullLayer, PullState
 from runtime_server.models import EngineVersion
 
 __all__ = ["METHODS", "MemoryEngine"]
@@ -112,14 +113,15 @@ class MemoryEngine(MemoryLogs, MemoryExecs, MemoryFiles, MemoryStats, MemoryLimi
         *,
         platform: str | None = None,  # noqa: ARG002 - images in memory run anywhere
         login: RegistryLogin | None = None,  # noqa: ARG002 - and are open to all
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[PullState], None] | None = None,
     ) -> None:
         """Pull the image, telling ``progress`` of two steps."""
         with self._call("pull"):
             self._world.images.pull(image)
-        for step in ("Pulling", "Pull complete"):
+            size = self._world.images.get(image).size
+        for phase, current in (("Downloading", size // 2), ("Pull complete", size)):
             if progress is not None:
-                progress(f"{step} {image}")
+                progress(PullState(f"{phase} {image}", (PullLayer("0a1b2c3d4e5f", phase, current, size),)))
 
     def create(self, spec: RuntimeSpec) -> str:
         """Create the container and return its id."""

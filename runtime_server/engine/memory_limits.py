@@ -15,9 +15,12 @@ class MemoryLimits(MemoryCalls):
         """Change limits, where the host can give them."""
         with self._call("set_limits"):
             found = self._own(container)
-            asked = {"cpus": limits.cpus, "memory": limits.memory, "pids_limit": limits.pids}
+            spec = found.spec
             spec = dataclasses.replace(
-                found.spec, **{name: value for name, value in asked.items() if value is not None}
+                spec,
+                cpus=spec.cpus if limits.cpus is None else limits.cpus,
+                memory=spec.memory if limits.memory is None else limits.memory,
+                pids_limit=spec.pids_limit if limits.pids is None else limits.pids,
             )
             self._world.check_limits(spec)
             found.spec = spec

@@ -29,6 +29,30 @@ class ListedImage:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class PullLayer:
+    """How far a layer of an image is on its way.
+
+    Attributes:
+        layer: the engine's short id of it.
+        phase: what is done with it, in the engine's words, e.g. ``Downloading``, ``Extracting``, ``Pull complete``.
+        current, total: bytes of that phase; 0 where the engine doesn't tell.
+    """
+
+    layer: str
+    phase: str
+    current: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PullState:
+    """How far a pull is: in a sentence for people, and by layer where the engine tells that."""
+
+    sentence: str
+    layers: tuple[PullLayer, ...] = ()
+
+
 class StockEngine(Protocol):
     """Images and caches, of all instances. What may be raised is as for ``Engine``."""
 

@@ -22,7 +22,7 @@ from runtime_server.engine.base import (
 )
 from runtime_server.engine.inside import ExecSpec
 from runtime_server.engine.limits import NewLimits
-from runtime_server.engine.stock import ListedImage
+from runtime_server.engine.stock import ListedImage, PullLayer, PullState
 from runtime_server.errors import ImageReferenceInvalid
 from runtime_server.models import EngineVersion, HostPort
 
@@ -345,26 +345,38 @@ def engine_version(answer: JSON) -> EngineVersion:
     )
 
 
+_DONE = frozenset({"Pull complete", "Already exists"})
+_WHOLE = _DONE | {"Verifying Checksum", "Download complete"}
+"""Phases of a layer's pull, and those in which all of it has been downloaded."""
+
+
 class PullProgress:
-    """Sums up the messages of ``POST /images/create`` in a sentence."""
+    """Sums up the messages of ``POST /images/create``."""
 
     def __init__(self) -> None:
-        self._layers: dict[str, tuple[int, int]] = {}
+        self._layers: dict[str, PullLayer] = {}
+        self._downloads: dict[str, tuple[int, int]] = {}
         self._done: set[str] = set()
 
-    def sentence(self, message: JSON) -> str:
-        """What to say after this message, e.g. ``Pulling: 1 of 3 layers, 12.4 of 30.1 MB``."""
-        layer, status = str(message.get("id") or ""), str(message.get("status") or "")
-        if layer and not status.startswith("Pulling from"):
+    def state(self, message: JSON) -> PullState:
+        """How far it is after this message."""
+        layer, phase = str(message.get("id") or ""), str(message.get("status") or "")
+        if layer and not phase.startswith("Pulling from"):
             detail = message.get("progressDetail") or {}
-            self._layers.setdefault(layer, (0, 0))
-            if status == "Downloading":
-                self._layers[layer] = (detail.get("current") or 0, detail.get("total") or 0)
-            elif status in ("Pull complete", "Already exists"):
-                self._done.add(layer)
-                self._layers[layer] = (self._layers[layer][1],) * 2
+            current, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
+            _, size = self._downloads.setdefault(layer, (0, 0))
+            if phase == "Downloading":
+                self._downloads[layer] = (current, total)
+            elif phase in _WHOLE:
+                self._downloads[layer] = current, total = size, size
+                self._done |= {layer} if phase in _DONE else set()
+            self._layers[layer] = PullLayer(layer, phase, current, total)
+        return PullState(self._sentence(), tuple(self._layers.values()))
+
+    def _sentence(self) -> str:
+        """E.g. ``Pulling: 1 of 3 layers, 12.4 of 30.1 MB``."""
         if not self._layers:
             return "Pulling"
-        current, total = (sum(each) / 1e6 for each in zip(*self._layers.values(), strict=True))
+        current, total = (sum(each) / 1e6 for each in zip(*self._downloads.values(), strict=True))
         size = f", {current:.1f} of {total:.1f} MB" if total else ""
         return f"Pulling: {len(self._done)} of {len(self._layers)} layers{size}"

@@ -46,7 +46,14 @@ class PullStatus(Answer):
 
     image: str = Field(description="The reference.")
     status: Literal["pulling", "complete"] = Field(description="`complete` is the last line but the stream's own.")
-    detail: str | None = Field(None, description="How far it is, for people.")
+    detail: str | None = Field(
+        None,
+        description="How far it is, for people; of a layer what is done with it, in the engine's words, e.g. "
+        "`Downloading`, `Extracting` and at last `Pull complete` or `Already exists`.",
+    )
+    layer: str | None = Field(None, description="The layer that the line is about; null: all of the image.")
+    current_bytes: int | None = Field(None, description="Of the layer: how much of `total_bytes` is done.")
+    total_bytes: int | None = Field(None, description="Of the layer, in what is done now; null: unknown.")
     size_bytes: int | None = Field(None, description="Of the image, once it is there.")
 
 

@@ -97,7 +97,7 @@ class Images:
         auth = request.registry_auth
         login = RegistryLogin(auth.username, auth.password) if auth else None
 
-        def work(progress: Callable[[str], None]) -> int | None:
+        def work(progress: Callable[[stock.PullState], None]) -> int | None:
             self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
             facts = self._engine.image_facts(request.image)
             return None if facts is None else facts.size
@@ -125,6 +125,10 @@ class Images:
         return ImageDeleted(image=image, message=message, changed=changed)
 
 
+Work = Callable[[Callable[[stock.PullState], None]], int | None]
+"""A pull: is told how to tell how far it is, and returns the image's size."""
+
+
 class _Left(Exception):
     """Nobody waits for the pull any more."""
 
@@ -142,13 +146,14 @@ class PullFeed:
         Problem: it failed at once.
     """
 
-    def __init__(self, image: str, work: Callable[[Callable[[str], None]], int | None], lane: SlowLane) -> None:
+    def __init__(self, image: str, work: Work, lane: SlowLane) -> None:
         self._image = image
         self._work = work
         self._place = lane.place()
         self._told: queue.SimpleQueue[PullStatus | Exception] = queue.SimpleQueue()
         self._left = threading.Event()
         self._first: PullStatus | None = None
+        self._said = stock.PullState("")
         self._place.__enter__()
         threading.Thread(target=self._pull, name="image-pull", daemon=True).start()
         try:
@@ -160,17 +165,23 @@ class PullFeed:
     def _pull(self) -> None:
         try:
             size = self._work(self._tell)
-            self._told.put(PullStatus(image=self._image, status="complete", detail=None, size_bytes=size))
+            self._told.put(PullStatus(image=self._image, status="complete", size_bytes=size))
             self._told.put(FeedEnded("complete"))
         except Exception as error:
             self._told.put(error)
         finally:
             self._place.__exit__(None, None, None)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, state: stock.PullState) -> None:
+        """What has changed: of each layer, and of all of it."""
         if self._left.is_set():
             raise _Left
-        self._told.put(PullStatus(image=self._image, status="pulling", detail=text, size_bytes=None))
+        before, self._said = self._said, state
+        for each in state.layers:
+            if each not in before.layers:
+                self._told.put(_layer(self._image, each))
+        if state.sentence != before.sentence:
+            self._told.put(PullStatus(image=self._image, status="pulling", detail=state.sentence))
 
     def receive(self, timeout: float) -> PullStatus | None:
         """See ``Feed``."""
@@ -188,6 +199,17 @@ class PullFeed:
     def close(self) -> None:
         """See ``Feed``. The pull ends with its next step, unless others wait for it."""
         self._left.set()
+
+
+def _layer(image: str, layer: stock.PullLayer) -> PullStatus:
+    return PullStatus(
+        image=image,
+        status="pulling",
+        detail=layer.phase,
+        layer=layer.layer,
+        current_bytes=layer.current if layer.total else None,
+        total_bytes=layer.total or None,
+    )
 
 
 def _age(image: Image) -> tuple[float, str]:

@@ -1,4 +1,4 @@
-"""What was changed of runtimes, kept beside the database: their containers' labels say what they were started with."""
+"""What was changed of runtimes, kept beside the database: containers' labels say what they were started with."""
 
 from __future__ import annotations
 
