@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from runtime_server.cli.upkeep import state_dir, use_state_dir
+from runtime_server.cli.values import examples
 from runtime_server.keys import KeyFile, KeyFileBroken
 from runtime_server.paths import API_KEY_FILE, NotPrivate
 from runtime_server.settings import Settings, load
@@ -19,12 +20,12 @@ GENERATED = "generated"
 """Stands for an id where the key is the one that the server generated."""
 
 
-@click.group()
+@click.group(epilog=examples("runtime-server keys add ci", "runtime-server keys list"))
 def keys() -> None:
     """Make, list and revoke API keys. Only their hashes are stored; running servers need no restart."""
 
 
-@keys.command()
+@keys.command(epilog=examples("runtime-server keys add ci > ci.key", "runtime-server keys add --admin ops"))
 @click.argument("name")
 @click.option("--admin", is_flag=True, help="It sees and acts on the runtimes of all owners.")
 @state_dir
@@ -39,7 +40,7 @@ def add(name: str, admin: bool, state_dir: Path | None) -> None:
     click.echo(key)
 
 
-@keys.command(name="list")
+@keys.command(name="list", epilog=examples("runtime-server keys list"))
 @state_dir
 def list_keys(state_dir: Path | None) -> None:
     """List the keys of the key file and the generated one; those of RUNTIME_SERVER_API_KEYS aren't here."""
@@ -58,7 +59,7 @@ def list_keys(state_dir: Path | None) -> None:
         click.echo("There are no keys here.", err=True)
 
 
-@keys.command()
+@keys.command(epilog=examples("runtime-server keys revoke ci"))
 @click.argument("name", metavar="NAME|ID")
 @state_dir
 def revoke(name: str, state_dir: Path | None) -> None:
