@@ -14,7 +14,6 @@ from runtime_server.cli.values import examples
 from runtime_server.keys import KeyFile, KeyFileBroken
 from runtime_server.paths import API_KEY_FILE, NotPrivate
 from runtime_server.settings import Settings, load
-from runtime_server.web.auth import GENERATED_OWNER
 
 GENERATED = "generated"
 """Stands for an id where the key is the one that the server generated."""
@@ -44,6 +43,8 @@ def add(name: str, admin: bool, state_dir: Path | None) -> None:
 @state_dir
 def list_keys(state_dir: Path | None) -> None:
     """List the keys of the key file and the generated one; those of RUNTIME_SERVER_API_KEYS aren't here."""
+    from runtime_server.web.auth import GENERATED_OWNER
+
     settings = _settings(state_dir)
     with _told():
         rows = [
@@ -68,6 +69,8 @@ def revoke(name: str, state_dir: Path | None) -> None:
     `generated` revokes the key that the server generated; if no other is left, its next start generates a new one.
     Runtimes stay as they are.
     """
+    from runtime_server.web.auth import GENERATED_OWNER
+
     settings = _settings(state_dir)
     with _told():
         gone = [each.id for each in _file(settings).revoke(name)]
