@@ -77,7 +77,8 @@ def _raw(descriptor: int) -> Iterator[None]:
     before = termios.tcgetattr(descriptor)
     handlers = {each: signal.signal(each, _leave) for each in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        tty.setraw(descriptor)
+        # Not flushing, which would lose what has been typed ahead.
+        tty.setraw(descriptor, termios.TCSADRAIN)
         yield
     finally:
         with contextlib.suppress(termios.error):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,9 @@ _owner = count()
 class Run(Protocol):
     """Invokes the command line."""
 
-    def __call__(self, *arguments: str, code: int = 0, input: str | bytes | None = None, **env: str) -> Result: ...
+    def __call__(
+        self, *arguments: str, code: int = 0, input: str | bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> Result: ...
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +75,13 @@ def run(shared_server: InMemoryServer, key: str, home: Path, monkeypatch: pytest
 
 
 def _invoke(
-    key: str, *arguments: str, code: int = 0, input: str | bytes | None = None, **env: str
+    key: str,
+    *arguments: str,
+    code: int = 0,
+    input: str | bytes | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Result:
-    environment = {"RUNTIME_SERVER_URL": TEST_URL, "RUNTIME_SERVER_API_KEY": key, **env}
+    environment = {"RUNTIME_SERVER_URL": TEST_URL, "RUNTIME_SERVER_API_KEY": key, **(env or {})}
     result = CliRunner().invoke(main, arguments, input=input, env=environment, prog_name="runtime-server")
     assert result.exit_code == code, f"{result.exit_code}: {result.output}{result.exception!r}"
     return result

@@ -27,14 +27,14 @@ def test_scripts(shell: str) -> None:
 
 
 def test_commands_and_options(run: Run) -> None:
-    assert "pause" in run(COMP_WORDS="runtime-server pa", COMP_CWORD="1", **ASK).stdout
-    assert "--follow" in run(COMP_WORDS="runtime-server logs --f", COMP_CWORD="2", **ASK).stdout
+    assert "pause" in run(env={**ASK, "COMP_WORDS": "runtime-server pa", "COMP_CWORD": "1"}).stdout
+    assert "--follow" in run(env={**ASK, "COMP_WORDS": "runtime-server logs --f", "COMP_CWORD": "2"}).stdout
 
 
 def test_runtimes(run: Run, client: RuntimeServerClient) -> None:
     client.start_runtime(image="busybox", name="web")
     client.start_runtime(image="busybox", name="db")
-    asked = run(COMP_WORDS="runtime-server logs -f w", COMP_CWORD="3", **ASK).stdout
+    asked = run(env={**ASK, "COMP_WORDS": "runtime-server logs -f w", "COMP_CWORD": "3"}).stdout
     assert "web" in asked
     assert "db" not in asked
 

@@ -127,7 +127,15 @@ FILE, FOLDER, LINK, HARD, PIPE = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTY
         [("d", FOLDER, ""), ("d/h", HARD, "d/../../outside/secret")],
         [("d", FOLDER, ""), ("d/l", LINK, "OUTSIDE/secret"), ("d/h", HARD, "d/l")],
     ],
-    ids=["up", "through a link", "link below a link", "folder below a link", "hard link", "hard up", "hard to a link"],
+    ids=[
+        "up",
+        "through a link",
+        "link below a link",
+        "folder below a link",
+        "hard link",
+        "hard up",
+        "hard to a link",
+    ],
 )
 def test_what_leads_out_is_refused(members: list[tuple[str, bytes, str]], tmp_path: Path) -> None:
     outside = tmp_path / "outside"

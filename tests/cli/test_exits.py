@@ -50,7 +50,7 @@ def test_errors_of_the_way() -> None:
 
 
 def test_refused_and_not_reached(run: Run) -> None:
-    assert "API key" in run("ls", code=4, RUNTIME_SERVER_API_KEY="wrong").stderr
+    assert "API key" in run("ls", code=4, env={"RUNTIME_SERVER_API_KEY": "wrong"}).stderr
     run("start", "--memory", "-3", "busybox", code=2)
     run("start", "--privileged", "busybox", code=4)
     with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -61,7 +61,9 @@ def test_starts_say_only_what_was_said(run: Run, monkeypatch: pytest.MonkeyPatch
         "auto_remove": True,
         "gpus": 2,
     }
-    many = "-v /a:/b:ro --tmpfs /t --add-host h:1.2.3.4 --restart on-failure:2 --pull always --cap-drop ALL --gpus all"
+    many = (
+        "-v /a:/b:ro --tmpfs /t --add-host h:1.2.3.4 --restart on-failure:2 --pull always --cap-drop ALL --gpus all"
+    )
     assert fields(*many.split()) == {
         "volumes": [{"host_path": "/a", "container_path": "/b", "mode": "ro"}],
         "tmpfs": {"/t": ""},
@@ -112,10 +114,10 @@ def lines_of_error(text: str) -> list[dict[str, object]]:
 def test_an_admin_sees_whose_they_are(run: Run, client: RuntimeServerClient) -> None:
     mine = client.start_runtime(image="busybox")
     boss = {"RUNTIME_SERVER_API_KEY": "key-of-boss"}
-    theirs = run("start", "busybox", **boss).stdout.strip()
-    listed = run("ls", **boss).stdout
+    theirs = run("start", "busybox", env=boss).stdout.strip()
+    listed = run("ls", env=boss).stdout
     assert "OWNER" in listed
-    assert run("ls", "-q", "-f", "owner=boss", **boss).stdout == f"{theirs}\n"
+    assert run("ls", "-q", "-f", "owner=boss", env=boss).stdout == f"{theirs}\n"
     assert mine.runtime_id in listed
 
 

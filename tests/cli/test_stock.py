@@ -53,7 +53,7 @@ def test_build(run: Run, client: RuntimeServerClient, tmp_path: Path) -> None:
     failed = run("build", "-q", "-t", "agent:4", str(tmp_path), code=1)
     assert failed.stdout == ""
     assert "FAILURE" in failed.stderr
-    (image_row,) = run("rmi", image, **BOSS).stdout.splitlines()
+    (image_row,) = run("rmi", image, env=BOSS).stdout.splitlines()
     assert image_row
 
 

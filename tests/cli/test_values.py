@@ -39,7 +39,10 @@ def test_moments() -> None:
         ("80", {"container_port": 80}),
         ("80/udp", {"container_port": 80, "protocol": "udp"}),
         ("8080:80", {"container_port": 80, "host_port": 8080}),
-        ("127.0.0.1:8080:80/tcp", {"container_port": 80, "host_port": 8080, "host_ip": "127.0.0.1", "protocol": "tcp"}),
+        (
+            "127.0.0.1:8080:80/tcp",
+            {"container_port": 80, "host_port": 8080, "host_ip": "127.0.0.1", "protocol": "tcp"},
+        ),
         ("127.0.0.1::80", {"container_port": 80, "host_ip": "127.0.0.1"}),
         ("127.0.0.1:80", {"container_port": 80, "host_ip": "127.0.0.1"}),
         ("[::1]:8080:80", {"container_port": 80, "host_port": 8080, "host_ip": "::1"}),
