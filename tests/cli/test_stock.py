@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime_server import RuntimeServerClient
+from runtime_server.cli import building
 from tests.cli.conftest import Run, data, lines
 
 BOSS = {"RUNTIME_SERVER_API_KEY": "key-of-boss"}
@@ -37,7 +38,8 @@ def test_images(run: Run, client: RuntimeServerClient) -> None:
     run("rmi", "busybox", code=4)
 
 
-def test_build(run: Run, client: RuntimeServerClient, tmp_path: Path) -> None:
+def test_build(run: Run, client: RuntimeServerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "LOOK", 0.01)
     (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo built\n")
     image = "registry.example.com/boxes/agent:1"
     result = run("build", "-t", "agent:1", "--tag", f"{image}-too", str(tmp_path))
