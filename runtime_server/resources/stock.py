@@ -131,7 +131,7 @@ class ImageItem(Resource):
         caller = req.context.caller
         if not reference.isprintable() or len(reference) > MAX_NAME:
             raise ImageReferenceInvalid("The image reference is not valid.", image=None)
-        answer_once(req, resp, self._calls, lambda: self._inside.images.delete(caller, reference))
+        answer_once(req, resp, self._calls, lambda: self._inside.images.delete(caller, reference), unrecorded=True)
 
 
 class Volumes(Resource):
@@ -178,8 +178,8 @@ class VolumeItem(Resource):
         query, caller = read_query(req, VolumeQuery), req.context.caller
         if not volume.isprintable() or len(volume) > MAX_NAME:
             raise VolumeNotFound("No volume has that name.")
-        volumes = self._inside.volumes
-        answer_once(req, resp, self._calls, lambda: volumes.delete(caller, volume, owner=query.owner))
+        work = lambda: self._inside.volumes.delete(caller, volume, owner=query.owner)  # noqa: E731
+        answer_once(req, resp, self._calls, work, unrecorded=True)
 
 
 class Prune(Resource):
@@ -213,4 +213,4 @@ class Prune(Resource):
     def on_post(self, req: ApiRequest, resp: falcon.Response) -> None:
         """Tidy up."""
         caller, request = req.context.caller, read_body(req, PruneRequest)
-        answer_once(req, resp, self._calls, lambda: self._inside.housekeeping.prune(caller, request))
+        answer_once(req, resp, self._calls, lambda: self._inside.housekeeping.prune(caller, request), unrecorded=True)

@@ -31,6 +31,11 @@ _PATH_PARAMETERS = {
         "example": "workspace-0123456789abcdef",
     },
     "build_id": {"description": "The build's id.", "example": "build-0123456789ab"},
+    "reference": {
+        "description": "The image's reference or id, its slashes as they are or as `%2F`.",
+        "example": "registry.example.com/team/agent:1.4",
+    },
+    "volume": {"description": "The volume's name, its owner's or the engine's.", "example": "cache"},
 }
 
 _DESCRIPTION = (
@@ -53,8 +58,8 @@ def openapi(routes: Sequence[Route]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "security": [{"apiKey": []}, {"bearer": []}],
         "paths": {
-            route.path: {
-                method.lower(): _operation(route.path, operation, routes)
+            route.template: {
+                method.lower(): _operation(route.template, operation, routes)
                 for method, operation in route.operations.items()
             }
             for route in routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -118,6 +119,11 @@ class Route:
 
     path: str
     resource: type[Resource]
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it: without what Falcon is told of its parameters."""
+        return re.sub(r"{(\w+):\w+}", r"{\1}", self.path)
 
     @property
     def operations(self) -> Mapping[str, Operation]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
@@ -18,7 +21,9 @@ from runtime_server.engine.base import (
     RuntimeSpec,
     Snapshot,
 )
+from runtime_server.engine.files import PathMissing
 from runtime_server.engine.inside import ExecSpec, LogQuery
+from runtime_server.engine.limits import NewLimits
 from runtime_server.engine.memory import METHODS, MemoryEngine
 from runtime_server.engine.memory_images import Program, normalise
 from runtime_server.engine.stock import PullState
@@ -242,6 +247,18 @@ def test_failure_before_or_after_acting(engine: MemoryEngine, after: bool, state
     assert engine.inspect(container).state == state
 
 
+def tar() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w"):
+        pass
+    return out.getvalue()
+
+
+def absent(call: Callable[[], object]) -> None:
+    with suppress(PathMissing):
+        call()
+
+
 SEEN = Snapshot("runtime-0", "runtime-0", ContainerState.RUNNING, "busybox", {})
 CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "ping": lambda engine: engine.ping(),
@@ -263,6 +280,18 @@ CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "log_entries": lambda engine: engine.log_entries("runtime-0", LogQuery()),
     "exec": lambda engine: engine.exec("runtime-0", ExecSpec(("true",), "m")),
     "exec_state": lambda engine: engine.exec_state("none"),
+    "sample": lambda engine: engine.sample("runtime-0"),
+    "set_limits": lambda engine: engine.set_limits("runtime-0", NewLimits(cpus=1.5)),
+    "file_entry": lambda engine: engine.file_entry("runtime-0", "/"),
+    "read_archive": lambda engine: engine.read_archive("runtime-0", "/").close(),
+    "write_archive": lambda engine: engine.write_archive("runtime-0", "/", [tar()]),
+    "list_folder": lambda engine: engine.list_folder("runtime-0", "/", 10),
+    "delete_path": lambda engine: absent(lambda: engine.delete_path("runtime-0", "/none", recursive=False)),
+    "file_owner": lambda engine: engine.file_owner("runtime-0", None),
+    "list_images": lambda engine: engine.list_images(),
+    "delete_image": lambda engine: engine.delete_image("none"),
+    "build_cache": lambda engine: engine.build_cache(0),
+    "prune_build_cache": lambda engine: engine.prune_build_cache(0),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("ours"),
     "find_network": lambda engine: engine.find_network("ours"),

@@ -65,7 +65,7 @@ def test_each_rule_has_its_setting(
 
 def test_every_rule_is_tested() -> None:
     here = {
-        "ALLOWED_IMAGES", "ALLOWED_RESTART_POLICIES", "VOLUME_ROOTS", "RESTART_HOST_PATHS", "EXEC_USERS",
+        "ALLOWED_IMAGES", "ALLOWED_RESTART_POLICIES", "VOLUME_ROOTS", "RESTART_HOST_PATHS", "EXEC_USERS", "ORIGINS",
     }  # fmt: skip
     assert {rule.setting for rule in RULES} == {setting for setting, *_ in RULED} | here
     assert {rule.setting.lower() for rule in RULES} <= set(Settings.model_fields)
