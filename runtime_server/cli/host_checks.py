@@ -15,6 +15,8 @@ from runtime_server.paths import NotPrivate
 
 if TYPE_CHECKING:
     from runtime_server.engine.base import Network
+    from runtime_server.engine.docker import DockerEngine
+    from runtime_server.engine.docker_host import DockerHost
     from runtime_server.settings import Settings
 
 LITTLE, NONE = 2_000_000_000, 200_000_000
@@ -111,11 +113,7 @@ def check_engine(settings: Settings) -> Iterator[Check]:
     host = DockerHost(instance or "doctor", address=settings.engine, timeout=timeout)
     try:
         yield check_version(engine)
-        facts, now = host.facts(), time.time()
-        if facts.time is not None:
-            yield clock("engine: clock", "The engine's", facts.time.timestamp() - now)
-        if facts.root is not None and endpoint.socket is not None and facts.root.exists():
-            yield check_disk("engine: disk", facts.root)
+        yield from check_machine(host, local=endpoint.socket is not None)
         network = engine.find_network(settings.network) if settings.network else None
         yield check_network(settings, network)
         yield check_firewall(settings, instance, network)
@@ -144,15 +142,12 @@ def check_socket(address: str, path: str | None) -> Check:
     return ok("engine: socket", f"{path} can be used.")
 
 
-def check_version(engine: object) -> Check:
+def check_version(engine: DockerEngine) -> Check:
     """Which engine it is.
 
     Raises:
         Problem: it doesn't answer.
     """
-    from runtime_server.engine.docker import DockerEngine
-
-    assert isinstance(engine, DockerEngine)
     found = engine.version()
     detail = f"{found.name} {found.version}, API {found.api_version}."
     digits = tuple(int(part) for part in found.api_version.split(".") if part.isdecimal())
@@ -161,6 +156,21 @@ def check_version(engine: object) -> Check:
             "engine", detail, "It is older than Docker Engine 20.10, on which nobody has tried this: upgrade."
         )
     return ok("engine", detail)
+
+
+def check_machine(host: DockerHost, *, local: bool) -> Iterator[Check]:
+    """The clock and the disk of the machine that the engine is on, where it tells of them."""
+    from runtime_server.errors import Problem
+
+    try:
+        facts, now = host.facts(), time.time()
+    except Problem as problem:  # a proxy may keep this to itself
+        yield skip("engine: clock", problem.detail)
+        return
+    if facts.time is not None:
+        yield clock("engine: clock", "The engine's", facts.time.timestamp() - now)
+    if facts.root is not None and local and facts.root.exists():
+        yield check_disk("engine: disk", facts.root)
 
 
 def check_network(settings: Settings, network: Network | None) -> Check:
@@ -208,15 +218,13 @@ def _unfit(settings: Settings, detail: str, advice: str = "") -> Check:
     return warn("firewall", detail, advice)
 
 
-def check_builds(settings: Settings, engine: object) -> Iterator[Check]:
+def check_builds(settings: Settings, engine: DockerEngine) -> Iterator[Check]:
     """Where images are to be built: whether they can."""
-    from runtime_server.engine.docker import DockerEngine
     from runtime_server.engine.docker_build import DockerBuilder
     from runtime_server.errors import BuilderUnavailable
 
     if settings.builds == "off" or not settings.registry_prefix:
         return
-    assert isinstance(engine, DockerEngine)
     try:
         DockerBuilder(settings.engine, engine.version, settings.docker_cli).check()
     except BuilderUnavailable as problem:

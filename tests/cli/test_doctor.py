@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from runtime_server.cli.host_checks import (
 )
 from runtime_server.cli.main import main
 from runtime_server.engine.base import Network
-from runtime_server.engine.docker_host import _time
+from runtime_server.engine.docker_host import DockerHost, HostFacts, _time
+from runtime_server.errors import EngineFailed
 from runtime_server.network import firewall
 from runtime_server.network.firewall import FirewallFailed
 from runtime_server.settings import Settings
@@ -150,9 +153,26 @@ def test_clocks() -> None:
     assert _time(None) is _time("now") is None
 
 
-def test_network() -> None:
-    import dataclasses
+def test_the_engines_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def statuses(local: bool = True) -> list[tuple[str, str]]:
+        return [(each.name, each.status) for each in host_checks.check_machine(host, local=local)]
 
+    host = DockerHost("instance")
+    now = datetime.now(UTC)
+    monkeypatch.setattr(DockerHost, "facts", lambda _: HostFacts(tmp_path, now))
+    assert [name for name, _ in statuses()] == ["engine: clock", "engine: disk"]
+    assert statuses(local=False) == [("engine: clock", "ok")]
+    monkeypatch.setattr(DockerHost, "facts", lambda _: HostFacts(None, now - timedelta(minutes=5)))
+    assert statuses() == [("engine: clock", "fail")]
+
+    def refused(_: DockerHost) -> HostFacts:
+        raise EngineFailed("Forbidden.")
+
+    monkeypatch.setattr(DockerHost, "facts", refused)
+    assert statuses() == [("engine: clock", "skip")]
+
+
+def test_network() -> None:
     settings = Settings()
     assert check_network(settings, NETWORK).status == "ok"
     assert check_network(settings, None).status == "ok"
