@@ -7,10 +7,16 @@ from pathlib import Path
 import click
 
 from runtime_server.cli.upkeep import state_dir, use_state_dir
+from runtime_server.cli.values import examples
 from runtime_server.settings import load
 
 
-@click.command(name="nginx-config")
+@click.command(
+    name="nginx-config",
+    epilog=examples(
+        "runtime-server nginx-config > /etc/nginx/conf.d/runtime-server.conf && nginx -t && nginx -s reload"
+    ),
+)
 @click.option(
     "--listen",
     multiple=True,
@@ -28,9 +34,7 @@ def nginx_config(listen: tuple[str, ...], connections: int, state_dir: Path | No
     """Print nginx's configuration for these settings.
 
     RUNTIME_SERVER_BIND, RUNTIME_SERVER_DOMAIN, RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY are made for
-    it. After a change of settings, and once the first runtime has been started, print it again and reload nginx:
-
-        runtime-server nginx-config > /etc/nginx/conf.d/runtime-server.conf && nginx -t && nginx -s reload
+    it. After a change of settings, and once the first runtime has been started, print it again and reload nginx.
     """
     from runtime_server.network.addresses import RuntimeAddresses
     from runtime_server.nginx.api import api_config

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
-from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
 from runtime_server._version import __version__
 from runtime_server.client.adapter import OneServerAdapter
@@ -324,7 +324,8 @@ class Transport:
         causes = list(_causes(error))
         reason = f"{type(causes[-1]).__name__}: {causes[-1]}" if str(causes[-1]) else type(causes[-1]).__name__
         timed_out = (requests.Timeout, ReadTimeoutError, ConnectTimeoutError, TimeoutError)
-        if any(isinstance(cause, timed_out) for cause in causes):
+        # urllib3 counts a refused connection and an unknown host among the timeouts of connecting.
+        if any(isinstance(cause, timed_out) and not isinstance(cause, NewConnectionError) for cause in causes):
             return ServerTimeout(f"{self.endpoint.url} didn't answer in time ({reason})")
         failure = ServerUnreachable(f"{self.endpoint.url} can't be reached ({reason})")
         # A URL that requests refuses and a wrong certificate are as wrong at the next attempt.
