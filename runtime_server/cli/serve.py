@@ -47,6 +47,8 @@ def prepare_state(settings: Settings) -> State:
             err=True,
         )
         raise SystemExit(1) from None
+    if settings.routed:
+        _prepare_gateway(settings)
     log = structlog.get_logger("runtime_server")
     if state.key_file is not None and state.key_file.exists():
         log.info(f"The API key is in {state.key_file}")
@@ -56,6 +58,17 @@ def prepare_state(settings: Settings) -> State:
     if warning is not None:
         log.warning(warning)
     return state
+
+
+def _prepare_gateway(settings: Settings) -> None:
+    from runtime_server.state import prepare_gateway
+
+    try:
+        prepare_gateway(settings)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        click.echo(f"RUNTIME_SERVER_GATEWAY_DIR: {settings.gateway_dir} can't be used: {reason}.", err=True)
+        raise SystemExit(1) from None
 
 
 def check_keys(settings: Settings) -> None:

@@ -26,6 +26,7 @@ ID = "ab" * 32
 SPEC = RuntimeSpec(runtime_id="runtime-0123456789ab", image="busybox:1", labels={})
 CONTAINER = {
     "Id": ID,
+    "ExecIDs": [ID],
     "Name": "/runtime-0123456789ab",
     "Created": "2026-01-31T12:00:00Z",
     "RestartCount": 0,
@@ -167,6 +168,9 @@ CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "exec": every_exec,
     "exec_state": lambda engine: engine.exec_state(ID),
     "log_entries": lambda engine: engine.log_entries(ID, LogQuery()).close(),
+    "http_json": lambda engine: engine.http_json(engine.inspect(ID), 80, "/server_info", 1),
+    "connections": lambda engine: engine.connections(ID, 1),
+    "commands": lambda engine: engine.commands(ID),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("runtimes"),
     "find_network": lambda engine: engine.find_network("runtimes"),
