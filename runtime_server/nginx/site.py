@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from runtime_server.nginx.api import CONNECTIONS, api_config
 from runtime_server.nginx.gateway import gateway_config, gateway_locations
+from runtime_server.nginx.template import UnfitForNginx, quoted
 from runtime_server.settings import Settings
 
 API: Final = "runtime-server.conf"
 GATEWAY: Final = "runtime-server-gateway.conf"
+
+_AROUND: Final = """pid {folder}/nginx.pid;
+error_log stderr warn;
+events {{ }}
+http {{
+    access_log off;
+    include {folder}/*.conf;
+}}
+"""
+_PROGRAM_PATH: Final = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
+_CHECKED_WITHIN: Final = 60.0
+"""Seconds."""
 
 
 def site(
@@ -25,10 +42,42 @@ def site(
     Raises:
         UnfitForNginx: a setting can't be written into them, or is missing.
     """
-    locations = gateway_locations(settings)
+    by_path = gateway_locations(settings)
+    locations = f"{by_path}\n\n" if by_path else ""
     files = {
         API: api_config(settings, listen=listen, runtimes=runtimes, connections=connections, locations=locations)
     }
     if settings.routed:
         files[GATEWAY] = gateway_config(settings, listen=listen, runtimes=runtimes)
     return files
+
+
+def check(files: Mapping[str, str]) -> None:
+    """Have ``nginx -t`` read them, beside nothing else.
+
+    Args:
+        files: as ``site`` makes them.
+
+    Raises:
+        UnfitForNginx: nginx refuses them; its own words are in the message.
+        FileNotFoundError: there is no nginx.
+    """
+    program = shutil.which("nginx", path=_PROGRAM_PATH)
+    if program is None:
+        raise FileNotFoundError("nginx")
+    with TemporaryDirectory(prefix="runtime-server-nginx-") as name:
+        folder = Path(name)
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        main = folder / "main"
+        main.write_text(_AROUND.format(folder=quoted(folder)[1:-1]), encoding="utf-8")
+        done = subprocess.run(  # noqa: S603 - fixed words, and paths of ours
+            [program, "-t", "-q", "-c", str(main)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_CHECKED_WITHIN,
+        )
+    if done.returncode:
+        raise UnfitForNginx(f"nginx refuses it: {done.stderr.strip()}")

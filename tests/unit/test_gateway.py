@@ -117,7 +117,8 @@ def test_what_is_not_there_or_has_ended(behind: Service) -> None:
     runtime = session(behind)
     behind.manager.stop(ALICE, runtime.runtime_id)
     assert (look(behind, runtime), wake(behind, runtime)) == ((502, None), (502, None))
-    assert get(behind, runtime.runtime_id).url is None
+    # A session's stays; its clients read no state of a runtime that has no address.
+    assert get(behind, runtime.runtime_id).url == runtime.url
     behind.manager.remove(ALICE, runtime.runtime_id)
     assert (look(behind, runtime), wake(behind, runtime)) == ((404, None), (404, None))
     behind.state.rebuilding.touch()
