@@ -270,6 +270,7 @@ class Service:
             quotas=quotas,
             views=views,
             max_wait=settings.max_wait,
+            cache=cache,
         )
         changes = Changes(
             engine=engine,

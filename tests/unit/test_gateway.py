@@ -12,7 +12,7 @@ import pytest
 
 from runtime_server.engine.base import Connections
 from runtime_server.errors import EngineTimeout
-from runtime_server.models import RuntimeStatus, StartResponse
+from runtime_server.models import RestartRequest, RuntimeStatus, StartResponse
 from runtime_server.runtimes import access, nginx_cache, switches
 from runtime_server.runtimes.gateway import Asked, Asleep, Gateway, Refused, Routed
 from runtime_server.runtimes.sync import Liveness
@@ -289,6 +289,19 @@ def test_what_has_ended_is_no_longer_kept(behind: Service, world: World) -> None
     world.engine.exit(another.runtime_id, 1)
     eventually(lambda: status(behind, another.runtime_id) is RuntimeStatus.ERROR)
     eventually(lambda: not kept.exists())
+
+
+def test_what_is_restarted_is_asked_for_anew(behind: Service, world: World) -> None:
+    runtime = session(behind)
+    assert look(behind, runtime) == MAIN
+    kept = behind.settings.gateway_lookups / next((behind.state.lookups / runtime.runtime_id).iterdir()).name
+    seen: list[Any] = []
+    # While its process is being ended, and for the last time once that is over.
+    world.engine.hook("stop", lambda: (_write(kept), seen.append(look(behind, runtime))), times=1)
+    behind.inside.restarts.restart(ALICE, runtime.runtime_id, RestartRequest(timeout=0, wait=DEADLINE))
+    assert seen == [(502, None)]
+    assert not kept.exists()
+    assert look(behind, runtime) == MAIN
 
 
 def test_private_runtimes_want_their_key(world: World) -> None:
