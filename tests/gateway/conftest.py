@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -307,15 +308,17 @@ def open_gateway(
     nginx: str, python_image: str, docker_client: APIClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Open]:
     """Makes gateways with settings of their own."""
-    with contextlib.ExitStack() as stack:
+    opened: list[Gateway] = []
 
-        def make(routing: str = "subdomain", **settings: str) -> Gateway:
-            made = Gateway(nginx, tmp_path_factory.mktemp("gateway"), docker_client, routing, **settings)
-            stack.callback(made.close)
-            made.start()
-            return made
+    def make(routing: str = "subdomain", **settings: str) -> Gateway:
+        made = Gateway(nginx, tmp_path_factory.mktemp("gateway"), docker_client, routing, **settings)
+        opened.append(made)
+        made.start()
+        return made
 
-        yield make
+    yield make
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Gateway.close, opened))
 
 
 @pytest.fixture(scope="session")

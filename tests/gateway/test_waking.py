@@ -216,71 +216,63 @@ def test_a_restarted_runtime_is_found_where_it_is_now(site: Gateway, own: Callab
 
 @pytest.fixture(scope="module")
 def small(open_gateway: Open) -> Gateway:
-    return open_gateway("subdomain", WORKERS="1", MAX_RUNNING_PER_OWNER="8", IDLE_TIMEOUT="3")
+    return open_gateway("subdomain", WORKERS="1", MAX_RUNNING_PER_OWNER="8", IDLE_TIMEOUT="2")
 
 
 def test_idle_runtimes_sleep_and_busy_ones_dont(small: Gateway) -> None:
     """All at once, since each waits for the same seconds to pass."""
+    busy: list[dict[str, Any]] = [{"idle_timeout": 4} for _ in range(5)]
+    busy[3] |= {"session_id": "agent", "ports": []}
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda fields: small.runtime(**fields), [*busy, {"idle_timeout": 0}]))
+        called, connected, executing, agent, requested, never = made
+        over = threading.Event()
 
-    def busy(**fields: Any) -> StartResponse:
-        return small.runtime(idle_timeout=6, **fields)
+        def call() -> None:
+            while not over.wait(0.3):
+                small.call(called)
 
-    over = threading.Event()
-    called = busy()
-
-    def call() -> None:
-        while not over.wait(0.5):
-            small.call(called)
-
-    caller = threading.Thread(target=call)
-    caller.start()
-    connected = busy()
-    websocket = small.websocket(connected)
-    executing = busy()
-    made = small.docker.exec_create(executing.runtime_id, [PYTHON, "-c", "import time; time.sleep(1000)"])
-    small.docker.exec_start(made["Id"], detach=True)
-    agent = busy(session_id="agent", ports=[])
-    small.call(agent, "/work?seconds=1000")
-    requested = busy()
-    slow = ThreadPoolExecutor(1).submit(small.call, requested, "/slow?seconds=15")
-    never = small.runtime(idle_timeout=0)
-    idle, stopping = small.runtime(), small.runtime(idle_action="stop")
-    try:
-        eventually(lambda: small.status(idle) == "paused", "what is idle sleeps")
-        eventually(lambda: small.status(stopping) == "stopped", "what is idle is stopped")
-        assert slow.result().body == b"at last"
-        for each in (called, connected, executing, agent, requested, never):
-            assert small.status(each) == "running"
-        assert websocket.echo("still there") == "still there"
-    finally:
-        over.set()
-        caller.join()
-    assert "not used for 3 s" in str(small.client.get_runtime(idle.runtime_id).status_detail)
-    assert small.call(stopping).status == 502
-    websocket.close()
-    for each in (connected, requested):
-        eventually(lambda each=each: small.status(each) == "paused", "what was busy sleeps")  # type: ignore[misc]
-    assert small.call(idle).status == 200
-    for each in (called, connected, executing, agent, requested, never, idle, stopping):
-        small.client.remove_runtime(each.runtime_id)
+        caller = pool.submit(call)
+        try:
+            websocket = small.websocket(connected)
+            command = [PYTHON, "-c", "import time; time.sleep(1000)"]
+            begun = small.docker.exec_create(executing.runtime_id, command)
+            small.docker.exec_start(begun["Id"], detach=True)
+            small.call(agent, "/work?seconds=1000")
+            slow = pool.submit(small.call, requested, "/slow?seconds=9")
+            idle, stopping = pool.map(lambda fields: small.runtime(**fields), ({}, {"idle_action": "stop"}))
+            eventually(lambda: small.status(idle) == "paused", "what is idle sleeps")
+            eventually(lambda: small.status(stopping) == "stopped", "what is idle is stopped")
+            assert slow.result().body == b"at last"
+            for each in (called, connected, executing, agent, requested, never):
+                assert small.status(each) == "running"
+            assert websocket.echo("still there") == "still there"
+        finally:
+            over.set()
+        caller.result()
+        assert "not used for 2 s" in str(small.client.get_runtime(idle.runtime_id).status_detail)
+        assert small.call(stopping).status == 502
+        websocket.close()
+        for each in (connected, requested):
+            eventually(lambda each=each: small.status(each) == "paused", "what was busy sleeps")  # type: ignore[misc]
+        assert small.call(idle).status == 200
+        list(pool.map(lambda each: small.client.remove_runtime(each.runtime_id), [*made, idle, stopping]))
 
 
 def test_a_wake_beyond_a_quota_waits_for_it(small: Gateway) -> None:
     asleep = small.runtime(idle_timeout=0)
     small.client.pause_runtime(asleep.runtime_id)
-    sleepers = [
-        small.client.start_runtime(
-            image=IMAGE, command=[PYTHON, "-c", "import time; time.sleep(1000)"], idle_timeout=0
-        )
-        for _ in range(8)
-    ]
-    answer = small.call(asleep)
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
-    assert small.status(asleep) == "paused"
-    small.client.pause_runtime(sleepers[0].runtime_id)
-    assert small.call(asleep).status == 200
-    for each in (asleep, *sleepers):
-        small.client.remove_runtime(each.runtime_id)
+    sleeping: dict[str, Any] = {
+        "image": IMAGE, "command": [PYTHON, "-c", "import time; time.sleep(1000)"], "idle_timeout": 0
+    }  # fmt: skip
+    with ThreadPoolExecutor(8) as pool:
+        sleepers = list(pool.map(lambda _: small.client.start_runtime(sleeping), range(8)))
+        answer = small.call(asleep)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
+        assert small.status(asleep) == "paused"
+        small.client.pause_runtime(sleepers[0].runtime_id)
+        assert small.call(asleep).status == 200
+        list(pool.map(lambda each: small.client.remove_runtime(each.runtime_id), [asleep, *sleepers]))
 
 
 def test_without_the_service_nothing_is_sent_anywhere(small: Gateway) -> None:
