@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,9 @@ class Answer:
 class Gateway:
     """nginx and gunicorn of one routing, in a folder of their own."""
 
+    prefix: Sequence[str] = ()
+    """What the service's own commands are begun with."""
+
     def __init__(self, nginx: str, folder: Path, docker: APIClient, routing: str, **settings: str) -> None:
         self.nginx = nginx
         self.folder = folder
@@ -118,10 +121,11 @@ class Gateway:
         self.client = RuntimeServerClient(f"http://127.0.0.1:{self.port}", api_key=self.key)
         (folder / "run").mkdir()
 
-    def run(self, name: str, command: list[str]) -> None:
+    def run(self, name: str, command: list[str], handed: Sequence[int] = ()) -> None:
         with (self.folder / f"{name}.out").open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 command,
+                pass_fds=handed,
                 env=self.environment,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -132,24 +136,27 @@ class Gateway:
 
     def start(self) -> None:
         """Both, in whatever order they come up."""
-        self.run(
-            "gunicorn",
-            [
-                sys.executable,
-                "-m",
-                "gunicorn",
-                "-c",
-                "python:runtime_server.gunicorn_conf",
-                "runtime_server.wsgi:app",
-            ],
-        )
+        self.serve()
         self.render()
         self.run("nginx", [self.nginx, "-c", f"{self.folder}/nginx.conf"])
         eventually(self.ready, f"the gateway is ready; see {self.folder}")
 
+    def serve(self) -> None:
+        """The service, by gunicorn's own command."""
+        command = ["gunicorn", "-c", "python:runtime_server.gunicorn_conf", "runtime_server.wsgi:app"]
+        self.run("gunicorn", [sys.executable, "-m", *command])
+
     def render(self) -> None:
         """Write nginx's configuration, checked as an administrator would check it."""
-        command = [sys.executable, "-m", "runtime_server", "nginx-config", "--listen", f"127.0.0.1:{self.port}"]
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-m",
+            "runtime_server",
+            "nginx-config",
+            "--listen",
+            f"127.0.0.1:{self.port}",
+        ]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True, timeout=60)
         (self.folder / "site.conf").write_text(done.stdout)
         # Root's nginx would hand its work to nobody, who can't enter the tests' folders.
@@ -250,7 +257,7 @@ class Gateway:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
         self.client.close()
-        command = [sys.executable, "-m", "runtime_server", "purge", "--yes"]
+        command = [*self.prefix, sys.executable, "-m", "runtime_server", "purge", "--yes"]
         subprocess.run(command, env=self.environment, check=False, stdout=subprocess.DEVNULL, timeout=DEADLINE)
 
 
