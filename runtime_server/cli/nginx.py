@@ -26,7 +26,7 @@ from runtime_server.settings import load
 @click.option(
     "--output",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-    help="Folder for runtime-server.conf and, with a gateway, runtime-server-gateway.conf.  [default: print]",
+    help="Folder for runtime-server.conf and, with a gateway, runtime-server.gateway.conf.  [default: print]",
 )
 @click.option("--check", is_flag=True, help="Have `nginx -t` read it first; where it is refused, nothing is written.")
 @state_dir

@@ -15,7 +15,8 @@ from runtime_server.nginx.template import UnfitForNginx, quoted
 from runtime_server.settings import Settings
 
 API: Final = "runtime-server.conf"
-GATEWAY: Final = "runtime-server-gateway.conf"
+GATEWAY: Final = "runtime-server.gateway.conf"
+"""Sorted after the API's, which so is the one that answers under names that neither has."""
 
 _AROUND: Final = """pid {folder}/nginx.pid;
 error_log stderr warn;
