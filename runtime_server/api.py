@@ -11,6 +11,7 @@ from runtime_server.resources.builds import Build, BuildItem, BuildOutput, Build
 from runtime_server.resources.documents import Docs, OpenAPI
 from runtime_server.resources.exec import Exec
 from runtime_server.resources.files import FilesIn
+from runtime_server.resources.gateway import LookUp, Wake
 from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.logs import Logs
@@ -30,7 +31,9 @@ from runtime_server.web.problems import add_error_handlers
 
 if TYPE_CHECKING:
     from runtime_server.network.source import SourceCheck
+    from runtime_server.runtimes.gateway import Gateway
     from runtime_server.runtimes.quotas import Rates
+    from runtime_server.settings import Settings
 
 ROUTES: Final = (
     Route("/start", Start),
@@ -97,4 +100,20 @@ def create_api(
     add_error_handlers(app)
     for route in ROUTES:
         app.add_route(route.path, route.resource(services))
+    return app
+
+
+def create_gateway(settings: Settings, gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
+    """The WSGI app that nginx asks. It authenticates nobody: what reaches its socket is nginx.
+
+    Args:
+        settings: say how cookies are called.
+        gateway: knows the answers.
+    """
+    secure = settings.gateway_secure
+    # By path all runtimes are one host, and a cookie of one would be everybody's.
+    cookie = settings.gateway_cookie if settings.routing == "subdomain" else None
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App()
+    app.add_route("/look-up", LookUp(gateway, cookie=cookie, secure=secure))
+    app.add_route("/wake", Wake(gateway, cookie=cookie, secure=secure))
     return app

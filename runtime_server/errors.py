@@ -481,6 +481,18 @@ class RateLimited(Problem):
     code, status, title, retryable = "rate-limited", 429, "Too many requests", True
 
 
+class RuntimeUnanswered(Problem):
+    """The gateway's: the runtime's service doesn't answer, or the runtime has ended."""
+
+    code, status, title = "runtime-unanswered", 502, "The runtime doesn't answer"
+
+
+class RuntimeUnavailable(Problem):
+    """The gateway's: the runtime is paused and isn't woken, by its terms, for want of a quota or of an engine."""
+
+    code, status, title, retryable = "runtime-unavailable", 503, "The runtime is unavailable", True
+
+
 class ServerDraining(Problem):
     """The server accepts no new starts, since it is about to stop."""
 

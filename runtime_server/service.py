@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from runtime_server.api import create_api
+from runtime_server.api import create_api, create_gateway
 from runtime_server.builds.builds import Builds
 from runtime_server.builds.names import Names
 from runtime_server.builds.runs import Runs
@@ -28,8 +29,10 @@ from runtime_server.runtimes.chores import Chores
 from runtime_server.runtimes.execs import Execs
 from runtime_server.runtimes.fetch import ImageFetch
 from runtime_server.runtimes.files import Files
+from runtime_server.runtimes.gateway import Gateway
 from runtime_server.runtimes.holders import LEASE, Holder
 from runtime_server.runtimes.housekeeping import Housekeeping
+from runtime_server.runtimes.idle import IdleWatch
 from runtime_server.runtimes.images import Images
 from runtime_server.runtimes.inside import Inside
 from runtime_server.runtimes.kept import KeptChanges
@@ -37,6 +40,7 @@ from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.manager import RuntimeManager
 from runtime_server.runtimes.news import News
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.outputs import Outputs
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
@@ -48,8 +52,10 @@ from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.restarts import Restarts
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
+from runtime_server.runtimes.switches import Switches
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.terminals import Terminals
+from runtime_server.runtimes.terms import Terms
 from runtime_server.runtimes.urls import Urls
 from runtime_server.runtimes.usage import Usage
 from runtime_server.runtimes.views import Views
@@ -62,8 +68,12 @@ from runtime_server.store.builds import BuildQueue
 from runtime_server.store.database import Database
 from runtime_server.store.store import Store
 from runtime_server.web.auth import KeyRing
+from runtime_server.web.listeners import BySocket
 from runtime_server.web.operation import Services
 from runtime_server.web.streaming import Streams
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 
 class Service:
@@ -116,6 +126,9 @@ class Service:
         services = Services(settings, self.manager, calls, self.workspaces, self.builds, self.inside, streams)
         forwarded = Forwarded(settings.trusted_proxies, socket=bool(settings.bind))
         self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses, forwarded))
+        self.wsgi: WSGIApplication = self.app
+        if self.gateway is not None:
+            self.wsgi = BySocket(self.app, settings.gateway_socket, create_gateway(settings, self.gateway))
         self._closing = threading.Event()
         self.ending: Callable[[], bool] = self._closing.is_set
         self._keeper: threading.Thread | None = None
@@ -161,6 +174,8 @@ class Service:
             ipv6=settings.ipv6,
         )
         quotas = Quotas(settings)
+        urls = Urls(settings)
+        terms = Terms(settings)
         threads = settings.threads * 2
         # Some threads are left to those that are given a place while the others pull and wait for one.
         lenders = threads - min(settings.starting_places, settings.threads)
@@ -176,6 +191,7 @@ class Service:
             queue=queue,
             watch=watch,
             reservations=PortReservations(settings.publish_host),
+            urls=urls,
             network=network,
         )
         self.starts = Starts(
@@ -186,15 +202,41 @@ class Service:
             lane=self.lane,
             queue=queue,
             quotas=quotas,
+            terms=terms,
             threads=threads,
             draining=state.draining,
         )
-        self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane)
+        cache = NginxCache(state.lookups, settings.gateway_lookups) if settings.routed else None
+        self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane, cache=cache)
         renewals, kept = Renewals(state.renewals), KeptChanges(state.changes)
-        sync = Sync(engine, store, state.locks)
+        sync = Sync(engine, store, state.locks, cache)
         liveness = Liveness(state.beat)
         lookup = Lookup(store, sync, liveness, state.rebuilding)
-        views = Views(store, Urls(settings))
+        views = Views(store, urls)
+        switches = Switches(
+            engine=engine,
+            store=store,
+            sync=sync,
+            locks=state.locks,
+            holder=self.holder,
+            quotas=quotas,
+            terms=terms,
+            cache=cache,
+        )
+        self.gateway = (
+            None
+            if cache is None
+            else Gateway(
+                store=store,
+                sync=sync,
+                liveness=liveness,
+                lane=self.lane,
+                switches=switches,
+                cache=cache,
+                terms=terms,
+                rebuilding=state.rebuilding,
+            )
+        )
         self.manager = RuntimeManager(
             engine=engine,
             store=store,
@@ -203,11 +245,9 @@ class Service:
             sync=sync,
             liveness=liveness,
             lane=self.lane,
-            locks=state.locks,
+            switches=switches,
             renewals=renewals,
             lookup=lookup,
-            holder=self.holder,
-            quotas=quotas,
             views=views,
             max_wait=settings.max_wait,
         )
@@ -230,6 +270,7 @@ class Service:
             quotas=quotas,
             views=views,
             max_wait=settings.max_wait,
+            cache=cache,
         )
         changes = Changes(
             engine=engine,
@@ -256,7 +297,20 @@ class Service:
             kept=kept,
             retention=settings.retention,
             workspaces=self.workspaces,
+            cache=cache,
         )
+        self.idle = None
+        if cache is not None:
+            self.idle = IdleWatch(
+                engine=engine,
+                store=store,
+                switches=switches,
+                stops=self.stops,
+                cache=cache,
+                terms=terms,
+                submit=self._chores.submit,
+                everyone=settings.idle_timeout > 0,
+            )
         self.reconciler = Reconciler(
             engine=engine,
             store=store,
@@ -267,8 +321,14 @@ class Service:
             rebuilding=state.rebuilding,
             sweep_interval=settings.sweep_interval,
             network=network,
-            also=self.builds.tick,
+            also=self._tick,
         )
+
+    def _tick(self) -> None:
+        """What the reconciler's process does besides."""
+        self.builds.tick()
+        if self.idle is not None:
+            self.idle.tick()
 
     def _inside(self, lookup: Lookup, sync: Sync, pulls: Pulls, restarts: Restarts, changes: Changes) -> Inside:
         execs = Execs(

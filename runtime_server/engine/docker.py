@@ -14,8 +14,9 @@ import docker.auth
 import docker.errors
 from docker import APIClient
 
-from runtime_server.engine import answers, labels, networks, probes, translate
+from runtime_server.engine import answers, labels, networks, probes, sockets, translate
 from runtime_server.engine.base import (
+    Connections,
     ContainerMissing,
     ContainerState,
     ImageFacts,
@@ -224,6 +225,19 @@ class DockerEngine(DockerLogs, DockerFiles, DockerStats, DockerLimits, DockerSto
     def http_status(self, snapshot: Snapshot, port: int, path: str, timeout: float) -> int | None:
         """See ``Engine``."""
         return probes.http_status(snapshot, port, path, timeout)
+
+    def http_json(self, snapshot: Snapshot, port: int, path: str, timeout: float) -> object | None:
+        """See ``Engine``."""
+        return probes.http_json(snapshot, port, path, timeout)
+
+    def connections(self, container: str, pid: int | None) -> Connections | None:
+        """See ``Engine``."""
+        return sockets.connections(container, pid)
+
+    def commands(self, container: str) -> int:
+        """See ``Engine``."""
+        with self._call("inspect", container) as client:
+            return probes.commands(client, client.inspect_container(container))
 
     def command_status(self, container: str, command: tuple[str, ...], timeout: float) -> int | None:
         """See ``Engine``."""

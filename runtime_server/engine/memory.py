@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from runtime_server.engine.base import (
+    Connections,
     ContainerMissing,
     ContainerState,
     ImageFacts,
@@ -189,6 +190,28 @@ class MemoryEngine(MemoryLogs, MemoryExecs, MemoryFiles, MemoryStats, MemoryLimi
             found = self._own(snapshot.container_id)
             return found.http if found.state is ContainerState.RUNNING else None
 
+    def http_json(
+        self,
+        snapshot: Snapshot,
+        port: int,  # noqa: ARG002 - a container in memory has one service
+        path: str,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002
+    ) -> object | None:
+        """What ``answer_with`` said last, whatever the port and path; no time passes."""
+        with self._call("http_json"):
+            found = self._own(snapshot.container_id)
+            return found.json if found.state is ContainerState.RUNNING else None
+
+    def connections(self, container: str, pid: int | None) -> Connections | None:  # noqa: ARG002 - nor processes
+        """What ``connect`` said last: none at first."""
+        with self._call("connections"):
+            return self._own(container).connections
+
+    def commands(self, container: str) -> int:
+        """What ``execute`` said last: none at first."""
+        with self._call("commands"):
+            return self._own(container).commands
+
     def command_status(
         self,
         container: str,
@@ -324,6 +347,21 @@ class MemoryEngine(MemoryLogs, MemoryExecs, MemoryFiles, MemoryStats, MemoryLimi
         with self._world.lock:
             found = self._own(container)
             found.http, found.health = http, health
+
+    def answer_with(self, container: str, value: object | None) -> None:
+        """Let a container's service answer with that JSON; None: with none."""
+        with self._world.lock:
+            self._own(container).json = value
+
+    def connect(self, container: str, connections: Connections | None) -> None:
+        """Let others hold connections to a container; None: they can't be seen."""
+        with self._world.lock:
+            self._own(container).connections = connections
+
+    def execute(self, container: str, commands: int) -> None:
+        """Let so many commands run in a container."""
+        with self._world.lock:
+            self._own(container).commands = commands
 
     def write(self, container: str, text: str, stream: str = "stdout") -> None:
         """Add to a container's output: ``stdout`` or ``stderr``."""

@@ -19,6 +19,7 @@ METHODS = (
     "file_entry", "read_archive", "write_archive", "list_folder", "delete_path", "file_owner",
     "list_images", "delete_image", "build_cache", "prune_build_cache",
     "ensure_network", "find_network", "remove_network",
+    "http_json", "connections", "commands",
     "ensure_volume", "find_volume", "list_volumes", "volume_sizes", "remove_volume", "give_folder",
 )  # fmt: skip
 """The engine's calls: what hooks can be set on, and what is counted."""

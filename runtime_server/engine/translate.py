@@ -81,7 +81,9 @@ def create_body(spec: RuntimeSpec) -> dict[str, Any]:
         "Image": spec.image,
         "Labels": dict(spec.labels),
         "Env": [f"{name}={value}" for name, value in spec.environment.items()],
-        "ExposedPorts": {f"{port.container_port}/{port.protocol}": {} for port in spec.ports},
+        "ExposedPorts": {
+            port: {} for port in (*(f"{each.container_port}/{each.protocol}" for each in spec.ports), *spec.exposed)
+        },
         "WorkingDir": spec.working_dir,
         "User": spec.user,
         "Hostname": _hostname(spec),

@@ -100,6 +100,10 @@ class Runtime(Answer):
     work_hosts: dict[str, int] = Field(
         default_factory=dict, description="Further published services: address to the port inside."
     )
+    services: dict[str, str] = Field(
+        default_factory=dict,
+        description="Addresses of the services beside the main one: `vscode`, `work-1`, `work-2`, `p8080`, ….",
+    )
     pod_status: PodStatus = Field(
         "Unknown", description="The state in the words of OpenHands' clients; `Running` isn't ready yet."
     )

@@ -176,6 +176,21 @@ class StartRequest(Request):
         description="Port of the main service, which `url` leads to; none: 60000 where there is a `session_id`, else "
         "the only port that is published or exposed.",
     )
+    access: Literal["public", "private"] | None = Field(
+        None,
+        description="Behind the gateway: `public`, for a service with a key of its own, or `private`, where callers "
+        "present the session key to the gateway; none: the server's.",
+    )
+    wake: bool | None = Field(
+        None, description="Behind the gateway: whether a request resumes it while it is paused; none: the server's."
+    )
+    idle_timeout: Seconds | None = Field(
+        None,
+        description="Behind the gateway: seconds of disuse after which it sleeps; 0: never; none: the server's.",
+    )
+    idle_action: Literal["pause", "stop"] | None = Field(
+        None, description="What is done to it then; none: the server's."
+    )
     readiness: ReadyCheck | None = Field(
         None,
         description="What makes it ready, until which it is `starting`; none: where there is a `session_id`, the "

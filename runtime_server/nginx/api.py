@@ -51,6 +51,7 @@ def api_config(
     listen: Sequence[str] = (),
     runtimes: Mapping[str, Iterable[str]] | None = None,
     connections: int = CONNECTIONS,
+    locations: str = "",
 ) -> str:
     """The configuration for these settings.
 
@@ -60,25 +61,26 @@ def api_config(
             else 80 of loopback's.
         runtimes: subnets of the runtimes, each with the host's own addresses in it.
         connections: what one address may have open at once.
+        locations: of runtimes that are reached by path.
 
     Raises:
         UnfitForNginx: a setting can't be written into it, or is missing.
     """
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise UnfitForNginx("RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY go together")
-    secure = settings.tls_certificate is not None
     values = {
         "upstream": _upstream(settings),
         "connections": str(connections),
-        "listen": block(f"listen {each};" for each in _listen(listen, secure=secure, named=bool(settings.domain))),
+        "listen": listening(settings, listen),
         "server_name": quoted(settings.domain or "_"),
-        "tls": _tls(settings) if secure else "# Plain HTTP: keys can be read on the way. Keep it on loopback.",
-        "runtimes": block(_denied(runtimes or {})),
+        "tls": tls(settings),
+        "runtimes": denied(runtimes or {}),
         "body_limit": str(settings.max_body_bytes),
         "read_timeout": f"{max(settings.max_wait, LONGEST_GRACE) + settings.engine_timeout + MARGIN:.0f}",
         "bad_request": BAD_REQUEST,
         "uploads": block(line for location, each in uploads(settings).items() for line in _upload(location, each)),
         "upload_limits": block(f"{_in_map(location)} {each.limit};" for location, each in uploads(settings).items()),
+        "locations": locations,
         "problems": block(line for place, problem in _problems().items() for line in _location(place, problem)),
     }
     return render("api.conf", values)
@@ -91,17 +93,30 @@ def _upstream(settings: Settings) -> str:
     return quoted(f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}")
 
 
-def _listen(given: Sequence[str], *, secure: bool, named: bool) -> list[str]:
-    more = (" ssl http2" if secure else "") + ("" if named else " default_server")
+def listening(settings: Settings, given: Sequence[str]) -> str:
+    """Where a server listens: all of them at the same places.
+
+    Args:
+        settings: say whether there is a certificate.
+        given: addresses and ports; none: the usual ones.
+
+    Raises:
+        UnfitForNginx: one of them is none.
+    """
+    secure = settings.tls_certificate is not None
+    more = (" ssl http2" if secure else "") + ("" if settings.domain else " default_server")
     # Unquoted, since the words are parameters of their own: nothing but addresses and ports goes in.
     for each in given:
         if not each or set(each) - set("0123456789abcdefABCDEF.:[]*"):
             raise UnfitForNginx(f"{each!r} is no address and port")
     usual = ("443", "[::]:443") if secure else ("127.0.0.1:80", "[::1]:80")
-    return [each + more for each in given or usual]
+    return block(f"listen {each}{more};" for each in given or usual)
 
 
-def _tls(settings: Settings) -> str:
+def tls(settings: Settings) -> str:
+    """How a server proves who it is."""
+    if settings.tls_certificate is None:
+        return "# Plain HTTP: keys can be read on the way. Keep it on loopback."
     return block(
         [
             f"ssl_certificate {quoted(settings.tls_certificate)};",
@@ -111,6 +126,11 @@ def _tls(settings: Settings) -> str:
             "ssl_session_tickets off;",
         ]
     )
+
+
+def denied(runtimes: Mapping[str, Iterable[str]]) -> str:
+    """Refuse requests that come from runtimes."""
+    return block(_denied(runtimes))
 
 
 def _denied(runtimes: Mapping[str, Iterable[str]]) -> Iterable[str]:

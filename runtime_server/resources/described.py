@@ -55,6 +55,7 @@ RUNTIME: Final[dict[str, Any]] = {
     "session_api_key": None,
     "url": "http://127.0.0.1:32768",
     "work_hosts": {},
+    "services": {},
     "pod_status": "Ready",
     "container_statuses": [
         {
@@ -92,6 +93,7 @@ SESSION: Final[dict[str, Any]] = {
         "12000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32770"}],
     },
     "work_hosts": {"http://127.0.0.1:32770": 12000},
+    "services": {"work-1": "http://127.0.0.1:32770"},
 }
 
 

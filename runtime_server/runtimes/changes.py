@@ -16,11 +16,11 @@ from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import runtime_lock
 from runtime_server.runtimes.kept import KeptChanges
 from runtime_server.runtimes.lookup import Lookup
-from runtime_server.runtimes.manager import LOCK_WAIT
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.states import TRANSITIONS, Action, allowed, invalid, target
+from runtime_server.runtimes.switches import LOCK_WAIT
 from runtime_server.runtimes.sync import Sync
 from runtime_server.runtimes.views import Views
 from runtime_server.store.records import Record

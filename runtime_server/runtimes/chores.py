@@ -21,6 +21,7 @@ from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import pulls, rebuilding, restarts, starts, stops
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.kept import KeptChanges
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.restarts import Restarts
 from runtime_server.runtimes.starts import Starts
@@ -50,6 +51,7 @@ class Chores:
         renewals, kept: what labels don't know.
         retention: seconds that an ended runtime stays, where it has no time of its own.
         workspaces: unused ones have a retention too.
+        cache: nginx's look-ups; None: there is no gateway.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Chores:
         kept: KeptChanges,
         retention: float,
         workspaces: Workspaces,
+        cache: NginxCache | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -78,6 +81,7 @@ class Chores:
         self._kept = kept
         self._retention = retention
         self._workspaces = workspaces
+        self._cache = cache
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="chore")
         # Stops take their grace: what the engine tells must not queue behind them.
         self._quick_pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="look")
@@ -173,6 +177,8 @@ class Chores:
             (self._locks / runtime_id).unlink(missing_ok=True)
             self._renewals.forget(runtime_id)
             self._kept.forget(runtime_id)
+            if self._cache is not None:
+                self._cache.forget(runtime_id)
         for record in self._store.ended():
             kept = self._retention if record.retention is None else record.retention
             automatic = record.auto_remove and record.container_id is not None

@@ -27,6 +27,7 @@ from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.lookup import Lookup
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.starts import Starts
@@ -63,6 +64,7 @@ class Restarts:
         quotas: what owners may have.
         views: makes what callers see.
         max_wait: the longest wait of a request, seconds.
+        cache: nginx's look-ups; None: there is no gateway.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Restarts:
         quotas: Quotas,
         views: Views,
         max_wait: float,
+        cache: NginxCache | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -89,6 +92,7 @@ class Restarts:
         self._quotas = quotas
         self._views = views
         self._max_wait = max_wait
+        self._cache = cache
 
     def restart(self, caller: Caller, name: str, request: RestartRequest) -> RestartResponse:
         """End a runtime's process, if it has one, and start it again in the same container.
@@ -143,6 +147,10 @@ class Restarts:
                 error=None,
                 logs=None,
                 seen_at=now,
+                # It may come back elsewhere, and its address be another's meanwhile.
+                address=None,
+                pid=None,
+                pausing=False,
             )
         except (AliasTaken, SessionTaken):
             raise NameConflict(
@@ -211,7 +219,10 @@ class Restarts:
         try:
             spec = self._launch.spec(record, request, operation.id)
             if self._engine.inspect(container).started_at == operation.payload["started_at"]:
+                self._take_back(record)
                 self._engine.stop(container, float(operation.payload["timeout"]))
+                # Those that were under way, too.
+                self._take_back(record)
                 self._check(record, operation)
                 policy_mounts.unswapped(spec)
                 self._launch.run_container(container, request)
@@ -235,6 +246,10 @@ class Restarts:
         if changed is None:
             raise _Superseded
         return False
+
+    def _take_back(self, record: Record) -> None:
+        if self._cache is not None:
+            self._cache.take_back(record.runtime_id)
 
     def _see_mounts(self, spec: RuntimeSpec, snapshot: Snapshot) -> None:
         try:

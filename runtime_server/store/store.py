@@ -326,6 +326,23 @@ class Store:
         """Runtimes that have ended and aren't removed."""
         return self._all(sa.select(runtimes).where(runtimes.c.status.in_(["stopped", "error"])))
 
+    def in_state(self, status: RuntimeStatus, since: float = 0.0, *, sleepy: bool = False) -> list[Record]:
+        """All runtimes in that state, seen in it first at that moment or later.
+
+        Args:
+            status: the state.
+            since: Unix time.
+            sleepy: only those whose start names an ``idle_timeout``.
+        """
+        query = sa.select(runtimes).where(runtimes.c.status == status, runtimes.c.seen_at >= since)
+        if sleepy:
+            query = query.where(sa.func.json_extract(runtimes.c.spec, "$.idle_timeout") > 0)
+        return self._all(query)
+
+    def marked(self) -> list[Record]:
+        """Runtimes that are marked as being frozen."""
+        return self._all(sa.select(runtimes).where(runtimes.c.pausing.is_(True)))
+
     def forget(self, before: float) -> list[str]:
         """Delete the records of runtimes that were removed before that moment; returns their ids."""
         with self.database.connection() as connection:

@@ -44,8 +44,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, nginx: str) -> tuple[P
         {"BIND": "", "HOST": "::1", "PORT": "8090", "TRUSTED_PROXIES": "::1"},
         {"DOMAIN": "runtimes.example.com", "MAX_BODY_BYTES": "4096", "MAX_WAIT": "3600"},
         {"BIND": 'unix:/tmp/with"quotes\\and;semicolons.sock'},
+        {"DOMAIN": "runtimes.example.com", "ROUTING": "subdomain"},
+        {"DOMAIN": "runtimes.example.com", "ROUTING": "path"},
     ],
-    ids=["socket", "tcp", "tcp6", "named", "odd"],
+    ids=["socket", "tcp", "tcp6", "named", "odd", "subdomain", "path"],
 )
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_nginx_takes_what_is_rendered(
@@ -56,7 +58,8 @@ def test_nginx_takes_what_is_rendered(
     state = site.folder / "state"
     state.mkdir(mode=0o700)
     (state / "network.json").write_text(json.dumps({"172.18.0.0/16": ["172.18.0.1"], "fd12::/64": ["fd12::1"]}))
-    text = site.render("--listen", f"127.0.0.1:{site.port}", "--connections", "10", **settings)
+    settings = {"GATEWAY_DIR": str(site.folder), **settings}
+    text = site.render("--check", "--listen", f"127.0.0.1:{site.port}", "--connections", "10", **settings)
     site.check(text)
     assert text.index("allow 172.18.0.1;") < text.index("deny 172.18.0.0/16;")
     assert text.index("allow fd12::1;") < text.index("deny fd12::/64;")

@@ -105,6 +105,12 @@ def test_a_specification_with_nothing_leaves_all_else_to_image_and_engine() -> N
     }
 
 
+def test_ports_that_are_exposed_only() -> None:
+    body = translate.create_body(RuntimeSpec("runtime-0", "busybox", LABELS, exposed=("8000/tcp", "53/udp")))
+    assert body["ExposedPorts"] == {"8000/tcp": {}, "53/udp": {}}
+    assert "PortBindings" not in body["HostConfig"]
+
+
 @pytest.mark.parametrize("network", ["host", "container:abc"])
 def test_a_foreign_network_namespace_keeps_its_host_name(network: str) -> None:
     spec = RuntimeSpec("runtime-0123456789ab", "busybox", LABELS, network=network)

@@ -29,6 +29,7 @@ ID = "ab" * 32
 SPEC = RuntimeSpec(runtime_id="runtime-0123456789ab", image="busybox:1", labels={})
 CONTAINER = {
     "Id": ID,
+    "ExecIDs": [ID],
     "Name": "/runtime-0123456789ab",
     "Created": "2026-01-31T12:00:00Z",
     "RestartCount": 0,
@@ -194,6 +195,9 @@ CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "delete_image": lambda engine: engine.delete_image("some/where/busybox:1"),
     "build_cache": lambda engine: engine.build_cache(0),
     "prune_build_cache": lambda engine: engine.prune_build_cache(0),
+    "http_json": lambda engine: engine.http_json(engine.inspect(ID), 80, "/server_info", 1),
+    "connections": lambda engine: engine.connections(ID, 1),
+    "commands": lambda engine: engine.commands(ID),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("runtimes"),
     "find_network": lambda engine: engine.find_network("runtimes"),
