@@ -18,6 +18,9 @@ from runtime_server.store.store import Store
 
 BETWEEN = 0.25
 """Seconds between the two samples of one look: what a processor is used is a difference."""
+REST = 0.1
+"""Seconds at least between two samples: Docker 20.10 takes up to a second for one, longer than intervals may be, and
+what is due at once would keep what has come from being sent."""
 
 
 class Usage:
@@ -87,13 +90,14 @@ class UsageFeed:
             time.sleep(timeout)
             return None
         time.sleep(max(0.0, wait))
-        self._due = max(self._due, time.monotonic() - self._interval) + self._interval
         try:
             sample = self._engine.sample(self._record.container_id or self._record.runtime_id)
         except (ContainerMissing, InvalidState):
             if self._status() in (RuntimeStatus.STARTING, RuntimeStatus.RUNNING):
                 return None  # it is being restarted, or the engine is faster than the store
             raise FeedEnded(str(self._status())) from None
+        finally:
+            self._due = max(self._due + self._interval, time.monotonic() + REST)
         before, self._before = self._before, sample
         return stats(self._record, before, sample)
 
