@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime_server.cli.connection import Session, remote
-from runtime_server.cli.output import Row, ago, as_data, decimal, echo_json, echo_table
+from runtime_server.cli.output import Row, ago, as_data, clean, decimal, echo_json, echo_table
 from runtime_server.cli.unpacking import Refused, unpack
 from runtime_server.cli.values import complete_runtime, examples
 
@@ -93,7 +93,7 @@ def is_folder(session: Session, runtime: str, path: str) -> bool:
 
 def _report(session: Session, written: FilesWritten) -> None:
     for warning in written.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        click.echo(clean(f"Warning: {warning}"), err=True)
     if session.json:
         echo_json(as_data(written))
 
@@ -116,9 +116,9 @@ def _fetch(session: Session, runtime: str, path: str, target: str, *, archive: b
         try:
             done = unpack(file, into, owners=archive)
         except Refused as refused:
-            raise click.ClickException(f"{refused}") from None
+            raise click.ClickException(clean(f"{refused}")) from None
     for name in done.left_out:
-        click.echo(f"Warning: {name} isn't a file, a folder or a link, and was left out.", err=True)
+        click.echo(clean(f"Warning: {name} isn't a file, a folder or a link, and was left out."), err=True)
     if session.json:
         echo_json({"path": str(into), "entries": done.entries, "bytes": done.size})
 

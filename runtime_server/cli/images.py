@@ -9,7 +9,7 @@ import click
 
 from runtime_server.cli.connection import Session, remote
 from runtime_server.cli.exits import exit_code, tell
-from runtime_server.cli.output import Row, ago, as_data, decimal, echo_answers, echo_json
+from runtime_server.cli.output import Row, ago, as_data, clean, decimal, echo_answers, echo_json
 from runtime_server.cli.values import examples
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def rmi(session: Session, images: tuple[str, ...]) -> None:
             failed = failed or exit_code(error)
             continue
         if not session.json:
-            click.echo(done[-1].message)
+            click.echo(clean(done[-1].message))
     if session.json:
         echo_json(as_data(done))
     if failed:

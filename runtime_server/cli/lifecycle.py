@@ -9,7 +9,7 @@ import click
 
 from runtime_server.cli.connection import Session, remote
 from runtime_server.cli.exits import REFUSED, exit_code, tell
-from runtime_server.cli.output import as_data, echo_json
+from runtime_server.cli.output import as_data, clean, echo_json
 from runtime_server.cli.values import DURATION, complete_runtime, examples, pairs
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def for_each(session: Session, runtimes: tuple[str, ...], act: Callable[[str], R
             continue
         done.append(answer)
         for warning in getattr(answer, "warnings", ()):
-            click.echo(f"Warning: {warning}", err=True)
+            click.echo(clean(f"Warning: {warning}"), err=True)
         if not session.json:
             click.echo(each)
     if session.json:

@@ -9,7 +9,7 @@ import click
 
 from runtime_server.cli.connection import Session, remote
 from runtime_server.cli.exits import FAILED, exit_code, tell
-from runtime_server.cli.output import Row, ago, as_data, decimal, echo_answers, echo_json
+from runtime_server.cli.output import Row, ago, as_data, clean, decimal, echo_answers, echo_json
 from runtime_server.cli.values import DURATION, examples
 
 if TYPE_CHECKING:
@@ -203,6 +203,6 @@ def _tell(report: PruneReport) -> None:
     if not (report.runtimes or report.workspaces or report.build_cache_bytes):
         click.echo("There is nothing to remove.")
     for failure in report.failed:
-        click.echo(f"Error: {failure.id}: {failure.detail}", err=True)
+        click.echo(clean(f"Error: {failure.id}: {failure.detail}"), err=True)
     if report.more and report.dry_run:
         click.echo("There is more than that.")

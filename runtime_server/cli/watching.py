@@ -39,9 +39,9 @@ def stats(session: Session, runtimes: tuple[str, ...], no_stream: bool, interval
     if no_stream:
         found, code = _sample(session, named)
         if session.json:
-            echo_json(as_data(found))
+            echo_json(as_data(list(found.values())))
         else:
-            echo_table(_COLUMNS, map(_usage, found))
+            echo_table(_COLUMNS, map(_usage, found.values()))
         raise SystemExit(code)
     rounds = _stream(session, named[0], interval) if len(named) == 1 else _rounds(session, named, interval)
     if session.json:
@@ -52,16 +52,17 @@ def stats(session: Session, runtimes: tuple[str, ...], no_stream: bool, interval
     _show(rounds)
 
 
-def _sample(session: Session, runtimes: tuple[str, ...]) -> tuple[list[Stats], int]:
-    """A sample of each, in their order, and the exit code of the first that there is none of."""
+def _sample(session: Session, runtimes: tuple[str, ...]) -> tuple[dict[str, Stats], int]:
+    """A sample of each, by what it was named, and the exit code of the first that there is none of."""
     from runtime_server.errors import RuntimeClientError
 
-    found, code = [], 0
+    found: dict[str, Stats] = {}
+    code = 0
     client = session.client
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for name, future in [(each, pool.submit(client.stats, each)) for each in runtimes]:
             try:
-                found.append(future.result())
+                found[name] = future.result()
             except RuntimeClientError as error:
                 tell(error, as_json=session.json, about=name)
                 code = code or exit_code(error)
@@ -80,12 +81,10 @@ def _rounds(session: Session, runtimes: tuple[str, ...], interval: float) -> Ite
     while left:
         begun = time.monotonic()
         found, _ = _sample(session, left)
-        answered = {each.runtime_id for each in found}
-        if not found:
+        left = tuple(found)
+        if not left:
             return
-        yield found
-        # An alias stays: whether it was one of those that answered isn't told.
-        left = tuple(each for each in left if each in answered or not each.startswith("runtime-"))
+        yield list(found.values())
         time.sleep(max(0.0, interval - (time.monotonic() - begun)))
 
 

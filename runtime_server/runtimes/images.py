@@ -98,7 +98,7 @@ class Images:
         login = RegistryLogin(auth.username, auth.password) if auth else None
 
         def work(progress: Callable[[stock.PullState], None]) -> int | None:
-            self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
+            self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress, all_of_it=True)
             facts = self._engine.image_facts(request.image)
             return None if facts is None else facts.size
 

@@ -45,6 +45,7 @@ class Pulls:
         platform: str | None,
         login: RegistryLogin | None,
         progress: Callable[[PullState], None],
+        all_of_it: bool = False,
     ) -> None:
         """Have the image pulled once from now on.
 
@@ -53,6 +54,7 @@ class Pulls:
             platform: as ``linux/amd64``; none: the host's.
             login: credentials; a pull with some of its own is shared with nobody.
             progress: is told how far it is; what it raises ends the waiting.
+            all_of_it: tell each step at once, not ten a second: the last before a pause may be missing from those.
 
         Raises:
             ImageNotFound, ImagePullFailed, EngineUnreachable, EngineTimeout: how the pull ended.
@@ -61,7 +63,7 @@ class Pulls:
         while True:
             claim = self._new(key)
             if self._operations.claim(claim):
-                return self._run(claim, image, platform, login, progress)
+                return self._run(claim, image, platform, login, progress, all_of_it=all_of_it)
             outcome = self._join(claim, progress)
             if outcome is not None:
                 return _end(outcome)
@@ -104,18 +106,23 @@ class Pulls:
         platform: str | None,
         login: RegistryLogin | None,
         progress: Callable[[PullState], None],
+        *,
+        all_of_it: bool,
     ) -> None:
         noted, late = 0.0, None
 
         def note(state: PullState) -> None:
             nonlocal noted, late
             late = state
+            if all_of_it:
+                progress(state)
             if time.monotonic() - noted < LOOK:
                 return
             noted, late = time.monotonic(), None
             with suppress(StorageUnavailable):
                 self._operations.progress(claim.id, json.dumps(dataclasses.astuple(state)))
-            progress(state)
+            if not all_of_it:
+                progress(state)
 
         try:
             with self._holder.working(claim):
@@ -128,7 +135,7 @@ class Pulls:
                 self._operations.drop(claim.id, claim.holder)
             raise
         self._finish(claim, None)
-        if late is not None:
+        if late is not None and not all_of_it:
             progress(late)
 
     def _finish(self, claim: Operation, failure: object) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from runtime_server import RuntimeServerClient
+from runtime_server.cli import watching
+from runtime_server.cli.connection import Given, Session
 from tests.cli.conftest import Run, data, lines
 
 
@@ -144,3 +146,24 @@ def test_stats(run: Run, client: RuntimeServerClient) -> None:
     assert header.startswith("RUNTIME")
     assert row.startswith(started.runtime_id)
     assert run("stats", "--no-stream", "nothing", code=3).stderr.startswith("Error: nothing: ")
+
+
+def test_stats_of_several_go_on_as_long_as_one_runs(client: RuntimeServerClient, home: Path) -> None:
+    for name in ("a", "b"):
+        client.start_runtime(image="busybox", name=name)
+    session = Session(Given(output="json"))
+    session._client = client
+    rounds = watching._rounds(session, ("a", "b"), 0)
+    assert len(next(rounds)) == 2
+    client.stop_runtime("a", timeout=0)
+    assert len(next(rounds)) == 1
+    client.stop_runtime("b", timeout=0)
+    assert list(rounds) == []
+
+
+def test_stats_of_one_are_a_stream(client: RuntimeServerClient, home: Path) -> None:
+    started = client.start_runtime(image="busybox", name="a")
+    session = Session(Given())
+    session._client = client
+    (sample,) = next(watching._stream(session, "a", 1))
+    assert sample.runtime_id == started.runtime_id

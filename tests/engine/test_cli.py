@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from docker import APIClient
 
 from runtime_server.cli.main import main
 from tests.engine.images import BUSYBOX
+from tests.faults.registry import LAYER, Registry
 from tests.faults.server import DEADLINE, Server, Site, eventually
 
 TALKER = "i=0; while :; do echo line $i; echo error $i >&2; i=$((i+1)); busybox sleep 0.1; done"
@@ -139,6 +141,26 @@ def test_a_life(cli: CommandLine, runtime: str) -> None:
     cli("rm", name)
     cli("exec", name, "true", code=4)
     cli("inspect", "nothing", code=3)
+
+
+def test_a_bar_for_each_layer_of_a_pull(cli: CommandLine, docker_client: APIClient, tmp_path: Path) -> None:
+    with contextlib.closing(Registry(tmp_path / "registry", docker_client)) as registry:
+        image = registry.push("bars")
+        child = cli.spawn("pull", image)
+        # In pieces, since the engine tells no more than now and then how far it is.
+        for _ in range(16):
+            registry.gate.allow(LAYER / 16)
+            if child.expect([r"[0-9a-f]{12} .*/.* MB.*Downloading", pexpect.TIMEOUT], timeout=2) == 0:
+                break
+        else:
+            pytest.fail("no bar was seen")
+        registry.gate.allow(float("inf"))
+        child.expect(r"[0-9a-f]{12}.*━.*Pull complete")
+        child.expect_exact(image)
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == 0
+        assert image in cli("images")
 
 
 def test_doctor_on_this_machine(cli: CommandLine) -> None:

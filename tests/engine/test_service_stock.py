@@ -111,7 +111,7 @@ def test_volumes_are_listed_with_sizes_and_deleted(served: Served) -> None:
 
 def test_pruning_tells_first_and_spares_others(tmp_path: Path, docker_client: APIClient, test_images: None) -> None:
     with serve(tmp_path, docker_client, api_keys=KEYS) as served:
-        running, stopped = served.start().runtime_id, served.start(workspace="/workspace").runtime_id
+        running, stopped = served.start().runtime_id, served.start(workspace="/workspace", name="kept").runtime_id
         served.client.stop_runtime(stopped, timeout=0)
         theirs = served.stranger.start_runtime(
             {"image": served.client.get_runtime(running).image, "command": ["/bin/true"], "network": "none"}
