@@ -67,7 +67,7 @@ class FakeEngine(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = re.sub(r"^/v[0-9.]+(?=/)", "", self.path.partition("?")[0])
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         self.asked.add(f"{self.command} {shape(path)}")
         status, answer = self._told(path, json.loads(body) if body.startswith(b"{") else {})
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
@@ -79,6 +79,17 @@ class FakeEngine(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content if status != 204 else b"")
+
+    def _body(self) -> bytes:
+        """What was sent; left unread, it would be taken for the connection's next request."""
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
 
     do_GET = do_POST = do_DELETE = do_PUT = do_HEAD = _answer
 
@@ -152,7 +163,7 @@ def fake() -> Iterator[tuple[DockerEngine, set[str]]]:
 def every_exec(engine: DockerEngine) -> None:
     """A command, its terminal's size, and its end."""
     session = engine.exec(ID, ExecSpec(("true",), "marker", tty=True))
-    session.resize(24, 80)
+    engine.resize_exec(ID, 24, 80)
     session.kill()
     session.close()
 
