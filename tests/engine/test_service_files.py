@@ -246,16 +246,21 @@ def test_who_leaves_in_the_middle_frees_a_thread(server: Server, tmp_path: Path)
 
         eventually(full, "both places are taken")
         assert client.health().status == "ok"
+        # And the engine isn't kept, which would hold the container's lock.
+        assert client.pause_runtime(runtime).changed
+        assert client.resume_runtime(runtime).changed
         go.set()
         for each in stalled:
             each.join(DEADLINE)
         eventually(lambda: not full(), "the places are free again")
         with pytest.raises(PathNotFound):
             client.get_file(runtime, "/srv/never")
-        for _ in range(5):
+        for _ in range(3):
             path, query = f"/runtimes/{runtime}/files", (("path", "/srv/big"),)
             reply = client._transport.open(Call("GET", path, query=query, media_type="text/plain"))
             assert next(reply.pieces())
+            assert client.pause_runtime(runtime).changed
+            assert client.resume_runtime(runtime).changed
             reply.close()
             eventually(lambda: not full(), "the places are free again")
         client.remove_runtime(runtime)
