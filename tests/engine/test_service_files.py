@@ -218,11 +218,12 @@ def test_who_leaves_in_the_middle_frees_a_thread(server: Server, tmp_path: Path)
         with big.open("wb") as file:
             file.truncate(50 * MEGABYTE)
         client.put_file(runtime, "/srv/big", big)
-        go = threading.Event()
+        go, reads = threading.Event(), [0]
 
         class Stalled(io.RawIOBase):
             def read(self, size: int = -1, /) -> bytes:
-                if not go.wait(0.2):
+                if not go.wait(0.1):
+                    reads.append(1)
                     return b"x" * 1000
                 raise ConnectionAbortedError
 
@@ -236,6 +237,9 @@ def test_who_leaves_in_the_middle_frees_a_thread(server: Server, tmp_path: Path)
         stalled = [threading.Thread(target=upload) for _ in range(2)]
         for each in stalled:
             each.start()
+
+        # A look at the places takes one itself, which must not be one of theirs.
+        eventually(lambda: sum(reads) >= 40, "both are on their way")
 
         def full() -> bool:
             try:
