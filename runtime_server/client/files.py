@@ -67,7 +67,7 @@ class FileCalls(Calls):
             owner: of everything in it; none: the runtime's own user; ``keep``: as the tar says.
 
         Raises:
-            As ``put_file``; ArchiveInvalid: it isn't a tar, or has tricks in it, with what came before unpacked.
+            As ``put_file``; ArchiveInvalid: it isn't a tar, or has tricks in it.
         """
         query = [("path", path), *_given(owner=owner)]
         if isinstance(content, str | os.PathLike) and Path(content).is_dir():

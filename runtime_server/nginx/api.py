@@ -160,7 +160,7 @@ def uploads(settings: Settings) -> dict[str, Upload]:
     return {
         # Base64 makes four bytes of three, and the form's other fields have a limit of their own.
         "= /build": Upload(parse_size(settings.max_build_context) * 7 // 5 + FIELDS, buffered=True),
-        # The service passes files on as they come, and looks itself whether they come fast enough.
+        # The service puts them aside itself until they are whole, and looks whether they come fast enough.
         FILES: Upload(parse_size(settings.max_upload), buffered=False),
     }
 

@@ -31,6 +31,7 @@ from runtime_server.errors import (
 )
 from runtime_server.models import FileInfo, FileListing, FilesWritten, RuntimeStatus, parse_size, utc
 from runtime_server.runtimes import tars
+from runtime_server.runtimes.aside import Ahead, put_aside
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.states import allowed
@@ -87,11 +88,11 @@ class Files:
         with _meanings():
             entry, real = self._followed(container, path)
             if archive:
-                reader = self._engine.read_archive(container, real)
+                reader = Ahead(self._engine.read_archive(container, real))
                 return Download(_chunks(reader), reader, entry, None)
             if entry.kind is not FileKind.FILE:
                 raise PathConflict("That path is no file; a folder can be had as application/x-tar.", path=path)
-            reader = self._engine.read_archive(container, real)
+            reader = Ahead(self._engine.read_archive(container, real))
             try:
                 found, content = tars.first_file(reader)
             except ArchiveInvalid:
@@ -120,7 +121,7 @@ class Files:
             caller: who asks.
             name: the runtime's id or alias.
             path: absolute.
-            content: exactly ``size`` bytes.
+            content: exactly ``size`` bytes, which come at once.
             size: of the file.
             mode: permissions; None: those of the file that was there, else 0644.
             owner: a user of the container, with or without a group; None: the runtime's own.
@@ -161,7 +162,7 @@ class Files:
 
         Raises:
             RuntimeNotFound, InvalidState, PathNotFound, PathReadOnly, PathConflict, UserUnknown
-            ArchiveInvalid, FileTooLarge: found while it was read, with what came before unpacked.
+            ArchiveInvalid, FileTooLarge: found before anything was unpacked, but for what the engine refuses.
         """
         container = self._container(caller, name)
         with _meanings():
@@ -173,7 +174,8 @@ class Files:
             count = tars.Unpacked()
             prefix = f"{rest}/" if rest else ""
             chunks = tars.checked(source, limit=self.limit, prefix=prefix, ids=ids, count=count)
-            self._engine.write_archive(container, folder, chunks)
+            with put_aside(chunks) as whole:
+                self._engine.write_archive(container, folder, whole)
         return FilesWritten(path=real, entries=count.entries, bytes=count.size)
 
     def list(self, caller: Caller, name: str, path: str, *, limit: int) -> FileListing:

@@ -65,7 +65,8 @@ class Unread:
 
     def process_response(self, req: ApiRequest, _resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
         """Read the body to its end."""
-        if (req.content_length or 0) <= UNREAD or not req.context.authenticated:
+        chunked = bool(req.get_header("Transfer-Encoding") and req.env.get("wsgi.input_terminated"))
+        if (not chunked and (req.content_length or 0) <= UNREAD) or not req.context.authenticated:
             return
         end = time.monotonic() + UNREAD_SECONDS
         # One read alone takes as long as a slow sender likes.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO
 
 from runtime_server.errors import BadRequest, FileTooLarge, UnsupportedMediaType
+from runtime_server.runtimes.aside import put_aside
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.peers import Peer
 
 CHUNK = 65536
-IN_MEMORY = 1_048_576
-"""Bytes of a body of unknown length that are kept in memory before they go into a file."""
 PIECE_SECONDS = 30.0
 """Seconds in which each ``CHUNK`` must come: who sends more slowly doesn't keep a thread."""
 LOOK = 2.0
@@ -119,37 +117,27 @@ class Upload:
             yield chunk
 
     def whole(self) -> Whole:
-        """The body with its length, which is found out by putting it aside where the request doesn't say it."""
+        """All of the body, put aside until it is whole, with its length."""
         return Whole(self)
 
 
 class Whole:
-    """A body whose length is known; a context manager."""
+    """A body that has come to its end; to be closed."""
 
     def __init__(self, upload: Upload) -> None:
-        self._aside: IO[bytes] | None = None
-        self._upload = upload
-        self.length = upload.length or 0
-        if upload.length is None:
-            self._aside = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by close()
-            try:
-                for chunk in upload.chunks():
-                    self._aside.write(chunk)
-                    self.length += len(chunk)
-                self._aside.seek(0)
-            except BaseException:
-                self._aside.close()
-                raise
+        self._aside = ExitStack()
+        self._chunks = self._aside.enter_context(put_aside(self._counted(upload)))
+
+    def _counted(self, upload: Upload) -> Iterator[bytes]:
+        self.length = 0
+        for chunk in upload.chunks():
+            self.length += len(chunk)
+            yield chunk
 
     def chunks(self) -> Iterator[bytes]:
         """The body in pieces, once."""
-        if self._aside is None:
-            yield from self._upload.chunks()
-            return
-        while chunk := self._aside.read(CHUNK):
-            yield chunk
+        return self._chunks
 
     def close(self) -> None:
         """Drop what was put aside."""
-        if self._aside is not None:
-            self._aside.close()
+        self._aside.close()

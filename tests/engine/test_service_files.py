@@ -218,11 +218,12 @@ def test_who_leaves_in_the_middle_frees_a_thread(server: Server, tmp_path: Path)
         with big.open("wb") as file:
             file.truncate(50 * MEGABYTE)
         client.put_file(runtime, "/srv/big", big)
-        go = threading.Event()
+        go, reads = threading.Event(), [0]
 
         class Stalled(io.RawIOBase):
             def read(self, size: int = -1, /) -> bytes:
-                if not go.wait(0.2):
+                if not go.wait(0.1):
+                    reads.append(1)
                     return b"x" * 1000
                 raise ConnectionAbortedError
 
@@ -237,6 +238,9 @@ def test_who_leaves_in_the_middle_frees_a_thread(server: Server, tmp_path: Path)
         for each in stalled:
             each.start()
 
+        # A look at the places takes one itself, which must not be one of theirs.
+        eventually(lambda: sum(reads) >= 40, "both are on their way")
+
         def full() -> bool:
             try:
                 client.get_file(runtime, "/etc/passwd")
@@ -246,16 +250,21 @@ def test_who_leaves_in_the_middle_frees_a_thread(server: Server, tmp_path: Path)
 
         eventually(full, "both places are taken")
         assert client.health().status == "ok"
+        # And the engine isn't kept, which would hold the container's lock.
+        assert client.pause_runtime(runtime).changed
+        assert client.resume_runtime(runtime).changed
         go.set()
         for each in stalled:
             each.join(DEADLINE)
         eventually(lambda: not full(), "the places are free again")
         with pytest.raises(PathNotFound):
             client.get_file(runtime, "/srv/never")
-        for _ in range(5):
+        for _ in range(3):
             path, query = f"/runtimes/{runtime}/files", (("path", "/srv/big"),)
             reply = client._transport.open(Call("GET", path, query=query, media_type="text/plain"))
             assert next(reply.pieces())
+            assert client.pause_runtime(runtime).changed
+            assert client.resume_runtime(runtime).changed
             reply.close()
             eventually(lambda: not full(), "the places are free again")
         client.remove_runtime(runtime)

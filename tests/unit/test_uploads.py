@@ -23,7 +23,7 @@ from runtime_server.web.uploads import Upload
 
 
 def request(body: Any, length: int | None, **env: object) -> ApiRequest:
-    headers = {} if length is None else {"Content-Length": str(length)}
+    headers = {"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}
     made = falcon.testing.create_environ(method="PUT", headers=headers)
     made.pop("CONTENT_LENGTH", None)
     if length is not None:
@@ -70,16 +70,18 @@ def test_who_sends_byte_by_byte_is_not_waited_for(
         assert theirs.recv(100) == b"the answer"
 
 
+@pytest.mark.parametrize("length", [1_000_000, None])
 def test_what_is_sent_after_the_answer_is_not_waited_for(
-    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, length: int | None
 ) -> None:
     ours, theirs = pair
     monkeypatch.setattr(middleware, "UNREAD_SECONDS", 0.1)
     with trickling(theirs), ours.makefile("rb") as body:
-        req = request(body, 1_000_000, **{"gunicorn.socket": ours})
+        req = request(body, length, **{"gunicorn.socket": ours})
         req.context.caller = Caller("somebody")
         assert req.context.authenticated
         middleware.Unread().process_response(req, falcon.Response(), None, True)
+        assert body.read(1_000_000) == b""
         ours.sendall(b"the answer")
         assert theirs.recv(100) == b"the answer"
 
