@@ -42,9 +42,9 @@ def nginx_config(
     """Print nginx's configuration for these settings: the API's and, with RUNTIME_SERVER_ROUTING, the gateway's.
 
     RUNTIME_SERVER_BIND, RUNTIME_SERVER_DOMAIN, RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY are made for
-    it. After a change of settings, and once the first runtime has been started, write it again and reload nginx:
+    it. After a change of settings, and once the first runtime has been started, print it again and reload nginx:
 
-        runtime-server nginx-config --check --output /etc/nginx/conf.d && nginx -s reload
+        runtime-server nginx-config > /etc/nginx/conf.d/runtime-server.conf && nginx -t && nginx -s reload
     """
     from runtime_server.network.addresses import RuntimeAddresses
     from runtime_server.nginx import site

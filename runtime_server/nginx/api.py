@@ -69,6 +69,7 @@ def api_config(
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise UnfitForNginx("RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY go together")
     values = {
+        "locations": locations,
         "upstream": _upstream(settings),
         "connections": str(connections),
         "listen": listening(settings, listen),
@@ -80,7 +81,6 @@ def api_config(
         "bad_request": BAD_REQUEST,
         "uploads": block(line for location, each in uploads(settings).items() for line in _upload(location, each)),
         "upload_limits": block(f"{_in_map(location)} {each.limit};" for location, each in uploads(settings).items()),
-        "locations": locations,
         "problems": block(line for place, problem in _problems().items() for line in _location(place, problem)),
     }
     return render("api.conf", values)
