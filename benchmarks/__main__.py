@@ -31,6 +31,7 @@ from benchmarks.sides import (
     engine_client,
     run_options,
 )
+from benchmarks.streams import streams
 
 SWITCHES = 10
 """Pauses and resumes of one container in a row, on each side in each round: they are short, and vary."""
@@ -128,6 +129,7 @@ def main(context: click.Context, /, **options: Any) -> None:
 
 
 main.add_command(gateway)
+main.add_command(streams)
 
 
 def actions(rounds: int, parallel_rounds: int, read_rounds: int, seconds: float, image: str) -> None:

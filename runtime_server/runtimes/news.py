@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,6 +21,8 @@ POLL = 0.1
 """Seconds between two looks at whether there is something new: one look for all who follow in this process."""
 PAGE = 500
 """Events that are read at once."""
+KEPT = 1000
+"""Events that are remembered for those who follow: each is read once in a process, not once for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,18 @@ class Watch:
         self._events = events
         self._changed = threading.Condition()
         self._last = -1
+        self._recent: deque[Event] = deque()
+        self._known_from = -1
         self._followers = 0
         self._looking = False
 
-    def wait(self, after: int, timeout: float) -> None:
-        """Return once there is something after that id, at the latest after ``timeout`` seconds."""
+    def wait(self, after: int, timeout: float) -> tuple[int, Sequence[Event]] | None:
+        """Return once there is something after that id, at the latest after ``timeout`` seconds.
+
+        Returns:
+            The events after that id, whosever, and the last id up to which those are all; None where only the store
+            knows them.
+        """
         with self._changed:
             self._followers += 1
             if not self._looking:
@@ -108,22 +117,38 @@ class Watch:
                 threading.Thread(target=self._look, name="news", daemon=True).start()
             try:
                 self._changed.wait_for(lambda: self._last > after, timeout)
+                if not 0 <= self._known_from <= after:
+                    return None
+                return max(after, self._last), [each for each in self._recent if each.id > after]
             finally:
                 self._followers -= 1
 
     def _look(self) -> None:
         while True:
-            last = None
+            found: Sequence[Event] = ()
+            last, before = self._last, self._last
             with suppress(StorageUnavailable):
                 last = self._events.last()
+                found = self._events.after(before, limit=PAGE) if 0 <= before < last else ()
             with self._changed:
-                if last is not None and last != self._last:
-                    self._last = last
+                if last != before:
+                    self._remember(before, last, found)
                     self._changed.notify_all()
                 if not self._followers:
                     self._looking = False
                     return
             time.sleep(POLL)
+
+    def _remember(self, before: int, last: int, found: Sequence[Event]) -> None:
+        if before < 0 or len(found) == PAGE:
+            self._recent.clear()
+            self._known_from = self._last = last
+            return
+        self._recent.extend(found)
+        # One that was written after the look at the last id is here, too.
+        self._last = max(last, found[-1].id if found else 0)
+        while len(self._recent) > KEPT:
+            self._known_from = self._recent.popleft().id
 
 
 class NewsFeed:
@@ -140,20 +165,34 @@ class NewsFeed:
         self._after = events.last() if wanted.after is None else wanted.after
         self._ready: deque[Event] = deque()
         self._told = False
+        self._behind = True
 
     def receive(self, timeout: float) -> Event | Position | None:
         """See ``Feed``."""
         if not self._told:
             self._told = True
             return Position(self._after)
-        if not self._ready:
+        if not self._ready and self._behind:
             self._read()
         if not self._ready:
             if not self._wanted.follow:
                 raise FeedEnded("complete")
-            self._watch.wait(self._after, timeout)
-            self._read()
+            self._take(self._watch.wait(self._after, timeout))
         return self._ready.popleft() if self._ready else None
+
+    def _take(self, news: tuple[int, Sequence[Event]] | None) -> None:
+        if news is None:
+            self._read()
+            return
+        self._after, found = news
+        self._ready.extend(each for each in found if self._is_wanted(each))
+
+    def _is_wanted(self, event: Event) -> bool:
+        return (
+            self._owner in (None, event.owner)
+            and self._runtime_id in (None, event.runtime_id)
+            and (not self._wanted.statuses or event.status in self._wanted.statuses)
+        )
 
     def _read(self) -> None:
         last = self._events.last()
@@ -170,6 +209,7 @@ class NewsFeed:
         else:
             # What was there by then and isn't among them isn't wanted, and needn't be looked at again.
             self._after = max(self._after, last, found[-1].id if found else 0)
+        self._behind = len(found) == PAGE
 
     def close(self) -> None:
         """See ``Feed``."""
