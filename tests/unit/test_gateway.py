@@ -296,8 +296,12 @@ def test_what_is_restarted_is_asked_for_anew(behind: Service, world: World) -> N
     assert look(behind, runtime) == MAIN
     kept = behind.settings.gateway_lookups / next((behind.state.lookups / runtime.runtime_id).iterdir()).name
     seen: list[Any] = []
-    # While its process is being ended, and for the last time once that is over.
-    world.engine.hook("stop", lambda: (_write(kept), seen.append(look(behind, runtime))), times=1)
+
+    def while_its_process_ends() -> None:
+        _write(kept)
+        seen.append(look(behind, runtime))
+
+    world.engine.hook("stop", while_its_process_ends, times=1)
     behind.inside.restarts.restart(ALICE, runtime.runtime_id, RestartRequest(timeout=0, wait=DEADLINE))
     assert seen == [(502, None)]
     assert not kept.exists()
