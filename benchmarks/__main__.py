@@ -128,7 +128,6 @@ def main(context: click.Context, /, **options: Any) -> None:
         actions(**options)
 
 
-main.add_command(gateway)
 main.add_command(streams)
 
 
@@ -166,6 +165,8 @@ def actions(rounds: int, parallel_rounds: int, read_rounds: int, seconds: float,
 
     Report({key: median(values) for key, values in results.items()}, load.tool()).show(rounds)
 
+
+main.add_command(gateway)
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,8 @@ from runtime_server.settings import load
 @click.command(
     name="nginx-config",
     epilog=examples(
-        "runtime-server nginx-config > /etc/nginx/conf.d/runtime-server.conf && nginx -t && nginx -s reload"
+        "runtime-server nginx-config > /etc/nginx/conf.d/runtime-server.conf && nginx -t && nginx -s reload",
+        "runtime-server nginx-config --check --output /etc/nginx/conf.d && nginx -s reload",
     ),
 )
 @click.option(
@@ -39,12 +40,11 @@ from runtime_server.settings import load
 def nginx_config(
     listen: tuple[str, ...], connections: int, output: Path | None, check: bool, state_dir: Path | None
 ) -> None:
-    """Print nginx's configuration for these settings: the API's and, with RUNTIME_SERVER_ROUTING, the gateway's.
+    """Print nginx's configuration for these settings.
 
-    RUNTIME_SERVER_BIND, RUNTIME_SERVER_DOMAIN, RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY are made for
-    it. After a change of settings, and once the first runtime has been started, print it again and reload nginx:
-
-        runtime-server nginx-config > /etc/nginx/conf.d/runtime-server.conf && nginx -t && nginx -s reload
+    It is the API's and, with RUNTIME_SERVER_ROUTING, the gateway's. RUNTIME_SERVER_BIND, RUNTIME_SERVER_DOMAIN,
+    RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY are made for it. After a change of settings, and once the
+    first runtime has been started, write it again and reload nginx.
     """
     from runtime_server.network.addresses import RuntimeAddresses
     from runtime_server.nginx import site
