@@ -43,8 +43,8 @@ def nginx_config(
     """Print nginx's configuration for these settings.
 
     It is the API's and, with RUNTIME_SERVER_ROUTING, the gateway's. RUNTIME_SERVER_BIND, RUNTIME_SERVER_DOMAIN,
-    RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY are made for it. After a change of settings, and once the
-    first runtime has been started, write it again and reload nginx.
+    RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY are made for it. After a change of settings, and once
+    the first runtime has been started, write it again and reload nginx.
     """
     from runtime_server.network.addresses import RuntimeAddresses
     from runtime_server.nginx import site
