@@ -17,6 +17,7 @@ import click
 import docker
 
 from benchmarks import load, servers
+from benchmarks.gateway import gateway
 from benchmarks.report import Report
 from benchmarks.sides import (
     LABEL,
@@ -30,6 +31,7 @@ from benchmarks.sides import (
     engine_client,
     run_options,
 )
+from benchmarks.streams import streams
 
 SWITCHES = 10
 """Pauses and resumes of one container in a row, on each side in each round: they are short, and vary."""
@@ -113,14 +115,24 @@ def run_of(api: docker.APIClient) -> Iterator[tuple[Path, dict[str, str]]]:
             api.close()
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--rounds", default=20, show_default=True, help="Times that each action is measured on each side.")
 @click.option("--parallel-rounds", default=0, help="Times 16 parallel starts; 0: a quarter of the rounds.")
 @click.option("--read-rounds", default=3, show_default=True, help="Times that reads are measured.")
 @click.option("--seconds", default=4.0, show_default=True, help="Seconds of reads, each time.")
 @click.option("--image", default="busybox", show_default=True, help="An image with `sleep` that the engine has.")
-def main(rounds: int, parallel_rounds: int, read_rounds: int, seconds: float, image: str) -> None:
+@click.pass_context
+def main(context: click.Context, /, **options: Any) -> None:
     """Measure this service beside docker-py, `docker run -d` and a plain FastAPI server."""
+    if context.invoked_subcommand is None:
+        actions(**options)
+
+
+main.add_command(streams)
+
+
+def actions(rounds: int, parallel_rounds: int, read_rounds: int, seconds: float, image: str) -> None:
+    """What a caller waits for."""
     api = engine_client()
     with run_of(api) as (folder, labels), servers.service(folder) as ours:
         mine = Service(ours, image, labels)
@@ -153,6 +165,8 @@ def main(rounds: int, parallel_rounds: int, read_rounds: int, seconds: float, im
 
     Report({key: median(values) for key, values in results.items()}, load.tool()).show(rounds)
 
+
+main.add_command(gateway)
 
 if __name__ == "__main__":
     main()

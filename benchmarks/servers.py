@@ -115,7 +115,7 @@ def _until_answers(process: subprocess.Popen[bytes], url: str) -> None:
         try:
             if requests.get(url, timeout=5).ok:
                 return
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             pass
         if process.poll() is not None or time.monotonic() > ends:
             raise SystemExit(f"{url} does not answer")

@@ -10,12 +10,17 @@ import falcon
 from runtime_server.resources.builds import Build, BuildItem, BuildOutput, BuildProgress
 from runtime_server.resources.documents import Docs, OpenAPI
 from runtime_server.resources.exec import Exec
+from runtime_server.resources.files import FilesIn
+from runtime_server.resources.gateway import LookUp, Wake
 from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.logs import Logs
-from runtime_server.resources.runtimes import Renewal, RuntimeItem, Runtimes
+from runtime_server.resources.runtimes import Renewal, Restart, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
 from runtime_server.resources.sessions import HealthCheck, RunningRuntimes, RuntimeLookup, SessionBatch, SessionItem
+from runtime_server.resources.stock import ImageItem, ImagePull, Images, Prune, VolumeItem, Volumes
+from runtime_server.resources.terminal import Terminal, TerminalTickets
+from runtime_server.resources.watching import EventsOf, HistoryOf, StatsOf
 from runtime_server.resources.workspaces import WorkspaceItem, Workspaces
 from runtime_server.web.access_log import LoggedApp
 from runtime_server.web.auth import KeyRing
@@ -26,7 +31,9 @@ from runtime_server.web.problems import add_error_handlers
 
 if TYPE_CHECKING:
     from runtime_server.network.source import SourceCheck
+    from runtime_server.runtimes.gateway import Gateway
     from runtime_server.runtimes.quotas import Rates
+    from runtime_server.settings import Settings
 
 ROUTES: Final = (
     Route("/start", Start),
@@ -51,6 +58,19 @@ ROUTES: Final = (
     Route("/image_exists", ImageExists),
     Route("/runtimes/{runtime_id}/logs", Logs),
     Route("/runtimes/{runtime_id}/exec", Exec),
+    Route("/runtimes/{runtime_id}/files", FilesIn),
+    Route("/runtimes/{runtime_id}/restart", Restart),
+    Route("/runtimes/{runtime_id}/stats", StatsOf),
+    Route("/runtimes/{runtime_id}/history", HistoryOf),
+    Route("/events", EventsOf),
+    Route("/images", Images),
+    Route("/images/pull", ImagePull),
+    Route("/images/{reference:path}", ImageItem),
+    Route("/volumes", Volumes),
+    Route("/volumes/{volume}", VolumeItem),
+    Route("/maintenance/prune", Prune),
+    Route("/runtimes/{runtime_id}/terminal", Terminal),
+    Route("/runtimes/{runtime_id}/terminal/ticket", TerminalTickets),
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),
@@ -73,9 +93,27 @@ def create_api(
     """
     services = dataclasses.replace(services, routes=ROUTES)
     public = frozenset(route.path for route in ROUTES if route.public)
-    app = LoggedApp(request_type=ApiRequest, middleware=middleware(services.settings, keys, public, rates, sources))
+    ticketed = frozenset(route.path for route in ROUTES if route.ticketed)
+    found = middleware(services.settings, keys, public, rates, sources, ticketed=ticketed)
+    app = LoggedApp(request_type=ApiRequest, middleware=found)
     app.req_options.strip_url_path_trailing_slash = True
     add_error_handlers(app)
     for route in ROUTES:
         app.add_route(route.path, route.resource(services))
+    return app
+
+
+def create_gateway(settings: Settings, gateway: Gateway) -> falcon.App[falcon.Request, falcon.Response]:
+    """The WSGI app that nginx asks. It authenticates nobody: what reaches its socket is nginx.
+
+    Args:
+        settings: say how cookies are called.
+        gateway: knows the answers.
+    """
+    secure = settings.gateway_secure
+    # By path all runtimes are one host, and a cookie of one would be everybody's.
+    cookie = settings.gateway_cookie if settings.routing == "subdomain" else None
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App()
+    app.add_route("/look-up", LookUp(gateway, cookie=cookie, secure=secure))
+    app.add_route("/wake", Wake(gateway, cookie=cookie, secure=secure))
     return app

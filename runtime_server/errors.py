@@ -170,6 +170,51 @@ class Unauthorized(Problem):
     code, status, title = "unauthorized", 401, "A valid API key is needed"
 
 
+class FileTooLarge(_Input):
+    """What is sent is larger than ``RUNTIME_SERVER_MAX_UPLOAD``."""
+
+    code, status, title = "file-too-large", 413, "That is too large"
+    carries = ("limit",)
+
+
+class ArchiveInvalid(_Input):
+    """The body isn't a tar, or has something in it that is refused."""
+
+    code, status, title = "archive-invalid", 422, "The archive is not accepted"
+
+
+class PathNotFound(Problem):
+    """There is nothing at that path in the runtime."""
+
+    code, status, title = "path-not-found", 404, "No such path in the runtime"
+    carries = ("path",)
+
+
+class PathConflict(Problem):
+    """What is at the path is of another kind: a folder, no folder, or one that isn't empty."""
+
+    code, status, title = "path-conflict", 409, "What is at the path doesn't allow this"
+    carries = ("path",)
+
+
+class PathReadOnly(Problem):
+    """The runtime's file system, or a volume, is read-only there."""
+
+    code, status, title = "path-read-only", 409, "The path is read-only"
+
+
+class UpgradeRequired(_Input):
+    """The route speaks WebSocket, and the request doesn't ask for that as RFC 6455 has it."""
+
+    code, status, title = "upgrade-required", 426, "The request must be a WebSocket handshake"
+
+
+class TerminalUnavailable(Problem):
+    """The server program in front of the service doesn't hand over connections, or is reached by HTTP/2."""
+
+    code, status, title = "terminal-unavailable", 501, "Terminals don't work behind this server"
+
+
 class PolicyRefused(Problem):
     """The server's policy forbids what was asked; ``setting`` rules it."""
 
@@ -219,6 +264,32 @@ class MethodNotAllowed(Problem):
 
     code, status, title = "method-not-allowed", 405, "Method not allowed on this route"
     carries = ("allowed",)
+
+
+class AdminOnly(Problem):
+    """The call needs the key of an admin."""
+
+    code, status, title = "admin-only", 403, "Only an admin may do this"
+
+
+class ImageInUse(Problem):
+    """A container is made of the image, or it is named by its id and has other names."""
+
+    code, status, title = "image-in-use", 409, "The image is in use"
+    carries = ("image",)
+
+
+class VolumeNotFound(Problem):
+    """No named volume of this caller has that name."""
+
+    code, status, title = "volume-not-found", 404, "No such volume"
+
+
+class VolumeInUse(Problem):
+    """A runtime that isn't removed has the volume."""
+
+    code, status, title = "volume-in-use", 409, "The volume is in use"
+    carries = ("runtime_ids",)
 
 
 class WorkspaceNotFound(Problem):
@@ -408,6 +479,18 @@ class RateLimited(Problem):
     """The owner sends more requests a second than it may."""
 
     code, status, title, retryable = "rate-limited", 429, "Too many requests", True
+
+
+class RuntimeUnanswered(Problem):
+    """The gateway's: the runtime's service doesn't answer, or the runtime has ended."""
+
+    code, status, title = "runtime-unanswered", 502, "The runtime doesn't answer"
+
+
+class RuntimeUnavailable(Problem):
+    """The gateway's: the runtime is paused and isn't woken, by its terms, for want of a quota or of an engine."""
+
+    code, status, title, retryable = "runtime-unavailable", 503, "The runtime is unavailable", True
 
 
 class ServerDraining(Problem):

@@ -48,6 +48,8 @@ umask = 0o111
 # Believed of these alone, and of a socket's peers: that the caller used TLS. Nobody sets WSGI's own variables.
 forwarded_allow_ips = ",".join(_settings.trusted_proxies)
 forwarder_headers = ""
+if _settings.routed:
+    bind.append(f"unix:{_settings.gateway_socket}")
 workers = _settings.workers
 worker_class = "gthread"
 # Streams hold a thread each, and take none from other requests.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from runtime_server.api import create_api
+from runtime_server.api import create_api, create_gateway
 from runtime_server.builds.builds import Builds
+from runtime_server.builds.names import Names
 from runtime_server.builds.runs import Runs
 from runtime_server.engine.base import Engine
 from runtime_server.engine.building import Builder
@@ -22,14 +24,23 @@ from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.calls import Calls
+from runtime_server.runtimes.changes import Changes
 from runtime_server.runtimes.chores import Chores
 from runtime_server.runtimes.execs import Execs
 from runtime_server.runtimes.fetch import ImageFetch
+from runtime_server.runtimes.files import Files
+from runtime_server.runtimes.gateway import Gateway
 from runtime_server.runtimes.holders import LEASE, Holder
+from runtime_server.runtimes.housekeeping import Housekeeping
+from runtime_server.runtimes.idle import IdleWatch
+from runtime_server.runtimes.images import Images
 from runtime_server.runtimes.inside import Inside
+from runtime_server.runtimes.kept import KeptChanges
 from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.manager import RuntimeManager
+from runtime_server.runtimes.news import News
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.outputs import Outputs
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.pulls import Pulls
@@ -38,11 +49,17 @@ from runtime_server.runtimes.quotas import Quotas, Rates
 from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.reconciler import Reconciler
 from runtime_server.runtimes.renewals import Renewals
+from runtime_server.runtimes.restarts import Restarts
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
+from runtime_server.runtimes.switches import Switches
 from runtime_server.runtimes.sync import Liveness, Sync
+from runtime_server.runtimes.terminals import Terminals
+from runtime_server.runtimes.terms import Terms
 from runtime_server.runtimes.urls import Urls
+from runtime_server.runtimes.usage import Usage
 from runtime_server.runtimes.views import Views
+from runtime_server.runtimes.volumes import Volumes
 from runtime_server.runtimes.waits import SlowLane
 from runtime_server.runtimes.workspaces import Workspaces
 from runtime_server.settings import Settings
@@ -51,8 +68,12 @@ from runtime_server.store.builds import BuildQueue
 from runtime_server.store.database import Database
 from runtime_server.store.store import Store
 from runtime_server.web.auth import KeyRing
+from runtime_server.web.listeners import BySocket
 from runtime_server.web.operation import Services
 from runtime_server.web.streaming import Streams
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 
 class Service:
@@ -105,6 +126,9 @@ class Service:
         services = Services(settings, self.manager, calls, self.workspaces, self.builds, self.inside, streams)
         forwarded = Forwarded(settings.trusted_proxies, socket=bool(settings.bind))
         self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses, forwarded))
+        self.wsgi: WSGIApplication = self.app
+        if self.gateway is not None:
+            self.wsgi = BySocket(self.app, settings.gateway_socket, create_gateway(settings, self.gateway))
         self._closing = threading.Event()
         self.ending: Callable[[], bool] = self._closing.is_set
         self._keeper: threading.Thread | None = None
@@ -150,19 +174,24 @@ class Service:
             ipv6=settings.ipv6,
         )
         quotas = Quotas(settings)
+        urls = Urls(settings)
+        terms = Terms(settings)
         threads = settings.threads * 2
         # Some threads are left to those that are given a place while the others pull and wait for one.
         lenders = threads - min(settings.starting_places, settings.threads)
         queue = StartQueue(store, self.holder, lenders=lenders)
+        pulls = Pulls(engine, store.operations, self.holder)
+        policy, watch = Policy(settings, forbidden=(socket,) if socket else ()), ReadyWatch(engine, store)
         launch = Launch(
             instance=state.instance,
             engine=engine,
             store=store,
-            fetch=ImageFetch(store, Pulls(engine, store.operations, self.holder)),
-            policy=Policy(settings, forbidden=(socket,) if socket else ()),
+            fetch=ImageFetch(store, pulls),
+            policy=policy,
             queue=queue,
-            watch=ReadyWatch(engine, store),
+            watch=watch,
             reservations=PortReservations(settings.publish_host),
+            urls=urls,
             network=network,
         )
         self.starts = Starts(
@@ -173,14 +202,41 @@ class Service:
             lane=self.lane,
             queue=queue,
             quotas=quotas,
+            terms=terms,
             threads=threads,
             draining=state.draining,
         )
-        self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane)
-        renewals = Renewals(state.renewals)
-        sync = Sync(engine, store, state.locks)
+        cache = NginxCache(state.lookups, settings.gateway_lookups) if settings.routed else None
+        self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane, cache=cache)
+        renewals, kept = Renewals(state.renewals), KeptChanges(state.changes)
+        sync = Sync(engine, store, state.locks, cache)
         liveness = Liveness(state.beat)
         lookup = Lookup(store, sync, liveness, state.rebuilding)
+        views = Views(store, urls)
+        switches = Switches(
+            engine=engine,
+            store=store,
+            sync=sync,
+            locks=state.locks,
+            holder=self.holder,
+            quotas=quotas,
+            terms=terms,
+            cache=cache,
+        )
+        self.gateway = (
+            None
+            if cache is None
+            else Gateway(
+                store=store,
+                sync=sync,
+                liveness=liveness,
+                lane=self.lane,
+                switches=switches,
+                cache=cache,
+                terms=terms,
+                rebuilding=state.rebuilding,
+            )
+        )
         self.manager = RuntimeManager(
             engine=engine,
             store=store,
@@ -189,12 +245,10 @@ class Service:
             sync=sync,
             liveness=liveness,
             lane=self.lane,
-            locks=state.locks,
+            switches=switches,
             renewals=renewals,
             lookup=lookup,
-            holder=self.holder,
-            quotas=quotas,
-            views=Views(store, Urls(settings)),
+            views=views,
             max_wait=settings.max_wait,
         )
         self.workspaces = Workspaces(
@@ -205,7 +259,32 @@ class Service:
             rebuilding=state.rebuilding,
             retention=settings.workspace_retention,
         )
-        self.inside = self._inside(lookup, sync)
+        restarts = Restarts(
+            engine=engine,
+            store=store,
+            holder=self.holder,
+            launch=launch,
+            watch=watch,
+            starts=self.starts,
+            lookup=lookup,
+            quotas=quotas,
+            views=views,
+            max_wait=settings.max_wait,
+            cache=cache,
+        )
+        changes = Changes(
+            engine=engine,
+            store=store,
+            lookup=lookup,
+            sync=sync,
+            locks=state.locks,
+            policy=policy,
+            quotas=quotas,
+            renewals=renewals,
+            kept=kept,
+            views=views,
+        )
+        self.inside = self._inside(lookup, sync, pulls, restarts, changes)
         self._chores = Chores(
             engine=engine,
             store=store,
@@ -213,10 +292,25 @@ class Service:
             stops=self.stops,
             holder=self.holder,
             locks=state.locks,
+            restarts=restarts,
             renewals=renewals,
+            kept=kept,
             retention=settings.retention,
             workspaces=self.workspaces,
+            cache=cache,
         )
+        self.idle = None
+        if cache is not None:
+            self.idle = IdleWatch(
+                engine=engine,
+                store=store,
+                switches=switches,
+                stops=self.stops,
+                cache=cache,
+                terms=terms,
+                submit=self._chores.submit,
+                everyone=settings.idle_timeout > 0,
+            )
         self.reconciler = Reconciler(
             engine=engine,
             store=store,
@@ -227,21 +321,44 @@ class Service:
             rebuilding=state.rebuilding,
             sweep_interval=settings.sweep_interval,
             network=network,
-            also=self.builds.tick,
+            also=self._tick,
         )
 
-    def _inside(self, lookup: Lookup, sync: Sync) -> Inside:
+    def _tick(self) -> None:
+        """What the reconciler's process does besides."""
+        self.builds.tick()
+        if self.idle is not None:
+            self.idle.tick()
+
+    def _inside(self, lookup: Lookup, sync: Sync, pulls: Pulls, restarts: Restarts, changes: Changes) -> Inside:
+        execs = Execs(
+            settings=self.settings,
+            engine=self.engine,
+            operations=self.store.operations,
+            holder=self.holder,
+            lane=self.lane,
+            lookup=lookup,
+            sync=sync,
+        )
         return Inside(
             outputs=Outputs(self.engine, self.store, lookup),
-            execs=Execs(
-                settings=self.settings,
+            execs=execs,
+            files=Files(self.settings, self.engine, lookup),
+            usage=Usage(self.engine, self.store, lookup, sync),
+            news=News(self.store, lookup),
+            restarts=restarts,
+            changes=changes,
+            images=Images(self.settings, self.engine, pulls, Names(self.settings)),
+            volumes=Volumes(self.engine, self.store, self.lane),
+            housekeeping=Housekeeping(
                 engine=self.engine,
-                operations=self.store.operations,
-                holder=self.holder,
+                store=self.store,
+                stops=self.stops,
+                workspaces=self.workspaces,
                 lane=self.lane,
-                lookup=lookup,
-                sync=sync,
+                retention=self.settings.workspace_retention,
             ),
+            terminals=Terminals(settings=self.settings, execs=execs, operations=self.store.operations, lookup=lookup),
         )
 
     def _firewall(self, *, local: bool) -> Firewall | None:

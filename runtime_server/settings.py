@@ -109,6 +109,31 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9.:_-]{0,253}$",
         description="Host in the addresses of runtimes; empty: the one that their ports are bound to.",
     )
+    routing: Literal["published", "subdomain", "path"] = Field(
+        "published",
+        description="How runtimes are reached: by ports on this host, or through nginx by host name or by path.",
+    )
+    gateway_scheme: Literal["", "http", "https"] = Field(
+        "", description="Scheme of runtimes' addresses; empty: https where there is a TLS_CERTIFICATE."
+    )
+    gateway_port: int = Field(
+        0, ge=0, le=65535, description="Port in runtimes' addresses, unless it is the scheme's usual one."
+    )
+    gateway_dir: Path = Field(
+        Path("/run/runtime-server"),
+        description="Folder that nginx shares: the gateway's socket, and the look-ups that it keeps.",
+    )
+    nginx_group: str = Field(
+        "www-data", pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="Group of nginx, which may reach that folder."
+    )
+    access: Literal["public", "private"] = Field(
+        "public", description="Whether the gateway lets everybody call a runtime, or asks for its session key."
+    )
+    wake: bool = Field(True, description="Whether a request to a paused runtime resumes it.")
+    idle_timeout: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Seconds of disuse after which a runtime sleeps; 0: never."
+    )
+    idle_action: Literal["pause", "stop"] = Field("pause", description="What is done to a runtime then.")
     volume_roots: Names = Field(
         default_factory=lambda: (str(default_volume_root()),),
         description="Folders under which host paths may be mounted.",
@@ -182,7 +207,11 @@ class Settings(BaseSettings):
     allowed_capabilities: Names = Field((), description="Capabilities that a start may add to CAP_ADD; ALL: any.")
     max_environment_bytes: int = Field(131_072, ge=0, description="Environment of one start, in bytes.")
     max_labels: int = Field(64, ge=0, description="Labels of one start.")
+    origins: Names = Field(
+        (), description="Origins, `https://host:port`, of pages that may open terminals, besides the server's own."
+    )
     exec_users: Names = Field(("*",), description="Globs of users that a command in a runtime may name.")
+    max_upload: str = Field("1g", description="Bytes of a file, or of all files of a tar, that are sent at once.")
     max_exec: float = Field(3600.0, gt=0, description="Largest `timeout` of a command in a runtime, seconds.")
     max_exec_output: int = Field(1_048_576, ge=1024, description="Bytes kept of each output of such a command.")
     max_pids: int = Field(4096, ge=0, description="Largest process limit of a start; 0: any.")
@@ -257,6 +286,7 @@ class Settings(BaseSettings):
         "allowed_devices",
         "allowed_capabilities",
         "exec_users",
+        "origins",
         mode="before",
     )
     @classmethod
@@ -322,11 +352,50 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be JSON") from None
 
-    @field_validator("log_max_size", "max_memory_per_owner", "max_build_context", "max_build_unpacked")
+    @field_validator("log_max_size", "max_upload", "max_memory_per_owner", "max_build_context", "max_build_unpacked")
     @classmethod
     def _size(cls, value: str) -> str:
         parse_size(value)
         return value
+
+    @field_validator("routing")
+    @classmethod
+    def _named(cls, value: str, info: ValidationInfo) -> str:
+        if value != "published" and not info.data.get("domain"):
+            raise ValueError("needs RUNTIME_SERVER_DOMAIN")
+        return value
+
+    @property
+    def gateway_socket(self) -> Path:
+        """Where nginx asks who serves a request."""
+        return self.gateway_dir / "gateway.sock"
+
+    @property
+    def gateway_lookups(self) -> Path:
+        """Where nginx keeps the answers for a moment."""
+        return self.gateway_dir / "lookups"
+
+    @property
+    def gateway_secure(self) -> bool:
+        """Whether runtimes are reached by TLS."""
+        return self.gateway_scheme == "https" or (not self.gateway_scheme and self.tls_certificate is not None)
+
+    @property
+    def gateway_host(self) -> str:
+        """The domain as it stands in addresses, with its port where that isn't the usual one."""
+        usual = 443 if self.gateway_secure else 80
+        return f"{self.domain}:{self.gateway_port}" if self.gateway_port not in (0, usual) else self.domain
+
+    @property
+    def gateway_cookie(self) -> str:
+        """Name of the cookie for private runtimes."""
+        # Browsers take a cookie of that prefix from its own host alone, and by TLS (RFC 6265bis, section 4.1.3.2).
+        return "__Host-runtime-session" if self.gateway_secure else "runtime-session"
+
+    @property
+    def routed(self) -> bool:
+        """Whether runtimes are reached through nginx, and no port of theirs is published."""
+        return self.routing != "published"
 
     @property
     def keys_path(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +51,16 @@ class State:
     def renewals(self) -> Path:
         """The folder of renewed ends of life."""
         return self.directory / "renewals"
+
+    @property
+    def changes(self) -> Path:
+        """The folder of what was changed of runtimes."""
+        return self.directory / "changes"
+
+    @property
+    def lookups(self) -> Path:
+        """The folder of notes on what nginx keeps."""
+        return self.directory / "lookups"
 
     @property
     def rates(self) -> Path:
@@ -101,7 +112,7 @@ def locate(settings: Settings) -> State:
     directory = settings.state_dir.expanduser().absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(directory / "prepare.lock"):
-        for folder in ("builds", "holders", "locks", "rates", "renewals"):
+        for folder in ("builds", "changes", "holders", "locks", "lookups", "rates", "renewals"):
             (directory / folder).mkdir(mode=0o700, exist_ok=True)
         instance = _once(directory / "instance", lambda: secrets.token_hex(8))
         key_file = None
@@ -136,6 +147,21 @@ def prepare(settings: Settings) -> State:
         migrate(state.database)
         had_database.touch(mode=0o600)
     return state
+
+
+def prepare_gateway(settings: Settings) -> None:
+    """Make the folder that nginx shares, and the one in it that both write to.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    for folder, mode in ((settings.gateway_dir, 0o750), (settings.gateway_lookups, 0o770)):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Another's, who has made it as nginx and the server need it, or nginx's by now.
+        if folder.stat().st_uid == os.geteuid():
+            with suppress(LookupError, PermissionError):
+                shutil.chown(folder, group=settings.nginx_group)
+            folder.chmod(mode)
 
 
 def check(settings: Settings) -> None:

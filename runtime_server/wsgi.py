@@ -11,4 +11,4 @@ from runtime_server.settings import load
 settings = load()
 logs.configure(settings.log_level, settings.log_format)
 service = build(settings)
-app = service.app
+app = service.wsgi

@@ -16,15 +16,15 @@ from runtime_server.web.operation import Operation
 Fields = Sequence[tuple[str, Any]]
 
 
-def archive(files: Mapping[str, str] | None = None) -> bytes:
+def archive(files: Mapping[str, str] | None = None, *, packed: bool = True) -> bytes:
     """A gzipped tar of these files, by default of a Dockerfile; the same bytes each time."""
     out = io.BytesIO()
-    with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as plain, tarfile.open(fileobj=plain, mode="w") as tar:
+    with tarfile.open(fileobj=out, mode="w") as tar:
         for name, text in (files or {"Dockerfile": "FROM busybox\n"}).items():
             entry = tarfile.TarInfo(f"./{name}")
             entry.size = len(text.encode())
             tar.addfile(entry, io.BytesIO(text.encode()))
-    return out.getvalue()
+    return gzip.compress(out.getvalue(), mtime=0) if packed else out.getvalue()
 
 
 def form(fields: Fields, *, boundary: str | None = None) -> dict[str, Any]:
@@ -46,4 +46,6 @@ def sent(operation: Operation) -> dict[str, Any]:
     """The operation's own example, as a request."""
     if operation.form and operation.example is not None:
         return build_form(str(operation.example["target_image"]))
+    if operation.body:
+        return {"body": b"hello\n", "headers": {"Content-Type": operation.body[0]}}
     return {"json": operation.example}

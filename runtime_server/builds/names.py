@@ -61,6 +61,15 @@ class Names:
             found.append(f"{name}:{tag}")
         return tuple(dict.fromkeys(found))
 
+    def own(self, caller: Caller, image: str) -> bool:
+        """Whether the image is one of the caller's builds, by its name; nobody's own where owners share a prefix.
+
+        Raises:
+            ImageReferenceInvalid: it isn't a reference.
+        """
+        name, _ = image_reference(image)
+        return bool(self._prefix) and not self._shared and _below(name, f"{self._prefix}/{folder(caller.owner)}")
+
     def visible(self, caller: Caller, image: str) -> bool:
         """Whether the caller may learn if that image is there: another owner's built images don't exist for it.
 

@@ -10,21 +10,21 @@ from pathlib import Path
 import click
 
 from runtime_server.cli.upkeep import state_dir, use_state_dir
+from runtime_server.cli.values import examples
 from runtime_server.keys import KeyFile, KeyFileBroken
 from runtime_server.paths import API_KEY_FILE, NotPrivate
 from runtime_server.settings import Settings, load
-from runtime_server.web.auth import GENERATED_OWNER
 
 GENERATED = "generated"
 """Stands for an id where the key is the one that the server generated."""
 
 
-@click.group()
+@click.group(epilog=examples("runtime-server keys add ci", "runtime-server keys list"))
 def keys() -> None:
     """Make, list and revoke API keys. Only their hashes are stored; running servers need no restart."""
 
 
-@keys.command()
+@keys.command(epilog=examples("runtime-server keys add ci > ci.key", "runtime-server keys add --admin ops"))
 @click.argument("name")
 @click.option("--admin", is_flag=True, help="It sees and acts on the runtimes of all owners.")
 @state_dir
@@ -39,10 +39,12 @@ def add(name: str, admin: bool, state_dir: Path | None) -> None:
     click.echo(key)
 
 
-@keys.command(name="list")
+@keys.command(name="list", epilog=examples("runtime-server keys list"))
 @state_dir
 def list_keys(state_dir: Path | None) -> None:
     """List the keys of the key file and the generated one; those of RUNTIME_SERVER_API_KEYS aren't here."""
+    from runtime_server.web.auth import GENERATED_OWNER
+
     settings = _settings(state_dir)
     with _told():
         rows = [
@@ -58,7 +60,7 @@ def list_keys(state_dir: Path | None) -> None:
         click.echo("There are no keys here.", err=True)
 
 
-@keys.command()
+@keys.command(epilog=examples("runtime-server keys revoke ci"))
 @click.argument("name", metavar="NAME|ID")
 @state_dir
 def revoke(name: str, state_dir: Path | None) -> None:
@@ -67,6 +69,8 @@ def revoke(name: str, state_dir: Path | None) -> None:
     `generated` revokes the key that the server generated; if no other is left, its next start generates a new one.
     Runtimes stay as they are.
     """
+    from runtime_server.web.auth import GENERATED_OWNER
+
     settings = _settings(state_dir)
     with _told():
         gone = [each.id for each in _file(settings).revoke(name)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime_server.cli.upkeep import state_dir, use_state_dir
+from runtime_server.cli.values import examples
 from runtime_server.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
     from runtime_server.state import State
 
 
-@click.group()
+@click.group(epilog=examples("runtime-server firewall apply"))
 def firewall() -> None:
-    """Keep runtimes from the host's services, cloud metadata and one another.
+    """Set the rules that keep runtimes apart.
+
+    They keep runtimes from the host's services, cloud metadata and one another.
 
     A server that may set firewall rules (root, or CAP_NET_ADMIN) does so by itself.
     """
 
 
-@firewall.command(name="print")
+@firewall.command(name="print", epilog=examples("runtime-server firewall print > rules.sh && sudo sh rules.sh"))
 @state_dir
 def print_rules(state_dir: Path | None) -> None:
     """Print the rules as a shell script for root, who may run it again after a change of settings or a reboot."""
@@ -33,7 +36,7 @@ def print_rules(state_dir: Path | None) -> None:
     click.echo("".join(rules.script(version) for version in VERSIONS), nl=False)
 
 
-@firewall.command()
+@firewall.command(epilog=examples("sudo runtime-server firewall apply"))
 @state_dir
 def apply(state_dir: Path | None) -> None:
     """Set the rules now; setting them again changes nothing."""
@@ -47,7 +50,7 @@ def apply(state_dir: Path | None) -> None:
     click.echo("The rules are set." if changed else "The rules were set already.")
 
 
-@firewall.command()
+@firewall.command(epilog=examples("sudo runtime-server firewall remove"))
 @state_dir
 def remove(state_dir: Path | None) -> None:
     """Remove the rules of this instance. A running server sets them again unless RUNTIME_SERVER_FIREWALL is off."""

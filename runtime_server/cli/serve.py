@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import structlog
 
+from runtime_server.cli.activation import check_handed_over, is_activated
 from runtime_server.keys import KeyFile, KeyFileBroken
 from runtime_server.paths import NotPrivate
 from runtime_server.settings import Settings
@@ -47,6 +48,8 @@ def prepare_state(settings: Settings) -> State:
             err=True,
         )
         raise SystemExit(1) from None
+    if settings.routed:
+        _prepare_gateway(settings)
     log = structlog.get_logger("runtime_server")
     if state.key_file is not None and state.key_file.exists():
         log.info(f"The API key is in {state.key_file}")
@@ -56,6 +59,17 @@ def prepare_state(settings: Settings) -> State:
     if warning is not None:
         log.warning(warning)
     return state
+
+
+def _prepare_gateway(settings: Settings) -> None:
+    from runtime_server.state import prepare_gateway
+
+    try:
+        prepare_gateway(settings)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        click.echo(f"RUNTIME_SERVER_GATEWAY_DIR: {settings.gateway_dir} can't be used: {reason}.", err=True)
+        raise SystemExit(1) from None
 
 
 def check_keys(settings: Settings) -> None:
@@ -121,20 +135,25 @@ def check_port(host: str, port: int) -> None:
             raise click.ClickException(reason) from None
 
 
-def check_socket(path: Path) -> None:
+def check_socket(path: Path, setting: str = "BIND") -> None:
     """Say in plain words why the socket can't be made; gunicorn would remove one that is in use.
+
+    Args:
+        path: of the socket.
+        setting: that it comes from.
 
     Raises:
         click.ClickException: another program listens there, or the folder can't be used.
     """
+    name = f"RUNTIME_SERVER_{setting}"
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        raise click.ClickException(f"RUNTIME_SERVER_BIND: the path has more than {MAX_SOCKET_PATH} bytes.")
+        raise click.ClickException(f"{name}: the path has more than {MAX_SOCKET_PATH} bytes.")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise click.ClickException(f"RUNTIME_SERVER_BIND: {path.parent} isn't a folder that this user may write to.")
+        raise click.ClickException(f"{name}: {path.parent} isn't a folder that this user may write to.")
     if not path.exists():
         return
     if not path.is_socket():
-        raise click.ClickException(f"RUNTIME_SERVER_BIND: {path} is there and no socket.")
+        raise click.ClickException(f"{name}: {path} is there and no socket.")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(5)
         with suppress(ConnectionRefusedError, FileNotFoundError):  # left behind by one that ended
@@ -148,10 +167,15 @@ def check_address(settings: Settings) -> None:
     Raises:
         click.ClickException: it can't.
     """
+    if is_activated():
+        check_handed_over(settings)
+        return
     if settings.bind:
         check_socket(Path(settings.bind.removeprefix("unix:")))
     else:
         check_port(settings.host, settings.port)
+    if settings.routed and settings.gateway_socket.exists():
+        check_socket(settings.gateway_socket, "GATEWAY_DIR")
 
 
 def serve(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from runtime_server.cli.values import examples
 from runtime_server.errors import Problem
 from runtime_server.settings import PREFIX, Settings, load
 
@@ -29,7 +30,10 @@ def _settings(directory: Path | None) -> Settings:
     return settings
 
 
-@click.command()
+@click.command(
+    short_help="Refuse new starts, and wait for those in progress.",
+    epilog=examples("runtime-server drain && systemctl restart runtime-server && runtime-server drain --off"),
+)
 @state_dir
 @click.option("--timeout", type=click.FloatRange(min=0), default=300.0, show_default=True, help="Seconds to wait.")
 @click.option("--off", is_flag=True, help="Accept starts again.")
@@ -53,7 +57,10 @@ def drain(state_dir: Path | None, timeout: float, off: bool) -> None:
     click.echo("Nothing is in progress. `runtime-server drain --off` accepts starts again.")
 
 
-@click.command(short_help="Remove all of this instance, after asking.")
+@click.command(
+    short_help="Remove all of this instance, after asking.",
+    epilog=examples("runtime-server purge --workspaces --yes"),
+)
 @state_dir
 @click.option("--workspaces", is_flag=True, help="Remove workspaces too, with all that is in them.")
 @click.option("--yes", is_flag=True, help="Don't ask.")

@@ -13,12 +13,16 @@ import requests
 
 from runtime_server.client.builds import BuildCalls
 from runtime_server.client.calls import fields_of, new_key, post, runtime_path, seconds
+from runtime_server.client.changes import ChangeCalls
 from runtime_server.client.endpoint import find_endpoint
+from runtime_server.client.files import FileCalls
 from runtime_server.client.inside import InsideCalls
 from runtime_server.client.listing import RuntimeListing
 from runtime_server.client.replies import parse
 from runtime_server.client.retry import RetryPolicy
+from runtime_server.client.stock import StockCalls
 from runtime_server.client.transport import Call, Reply, Timeout, Transport
+from runtime_server.client.watching import WatchingCalls
 from runtime_server.client.workspaces import WorkspaceCalls
 from runtime_server.errors import (
     CATALOGUE,
@@ -57,7 +61,7 @@ _OUT_OF_REACH = {
 """What a runtime in that state never comes to."""
 
 
-class RuntimeServerClient(InsideCalls, BuildCalls, WorkspaceCalls):
+class RuntimeServerClient(InsideCalls, FileCalls, WatchingCalls, ChangeCalls, StockCalls, BuildCalls, WorkspaceCalls):
     """A Runtime Server, as Python calls. Safe for threads; a context manager that closes its connections.
 
     Args:

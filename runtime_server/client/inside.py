@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pydantic_core
 
@@ -13,7 +13,10 @@ from runtime_server.client.logs import LogStream
 from runtime_server.client.ndjson import NDJSON
 from runtime_server.client.replies import parse
 from runtime_server.client.transport import Call
-from runtime_server.models import ExecRequest, ExecResult
+from runtime_server.models import ExecRequest, ExecResult, TerminalTicket
+
+if TYPE_CHECKING:
+    from runtime_server.client.terminal import Terminal
 
 EXEC_TIMEOUT = 60.0
 """The server's default."""
@@ -114,6 +117,42 @@ class InsideCalls(Calls):
         body = pydantic_core.to_json({**_exec_body(command, fields), "stream": True})
         path = runtime_path(runtime_id) + "/exec"
         return ExecStream(self._transport.open(Call("POST", path, body=body, key=key, media_type=NDJSON)))
+
+    def terminal(
+        self,
+        runtime_id: str,
+        command: str | None = None,
+        /,
+        *,
+        user: str | None = None,
+        working_dir: str | None = None,
+        rows: int | None = None,
+        columns: int | None = None,
+    ) -> Terminal:
+        """Open a terminal in a running runtime (``GET /runtimes/{id}/terminal``, a WebSocket).
+
+        Args:
+            runtime_id: id or alias.
+            command: for ``/bin/sh -c``; none: an interactive shell.
+            user: other than the runtime's.
+            working_dir: other than the runtime's.
+            rows: the terminal's height, with ``columns``.
+            columns: its width.
+
+        Raises:
+            InvalidState: the runtime is paused, or doesn't run.
+            TooManyStreams: no thread is free for it; nothing is tried again here.
+        """
+        from runtime_server.client.terminal import Terminal
+
+        given = {"command": command, "user": user, "working_dir": working_dir, "rows": rows, "columns": columns}
+        query = tuple((name, str(value)) for name, value in given.items() if value is not None)
+        return Terminal(self._transport, runtime_path(runtime_id) + "/terminal", query)
+
+    def make_terminal_ticket(self, runtime_id: str) -> TerminalTicket:
+        """A ticket with which a browser opens one terminal (``POST /runtimes/{id}/terminal/ticket``)."""
+        call = Call("POST", runtime_path(runtime_id) + "/terminal/ticket")
+        return parse(TerminalTicket, self._transport.send(call))
 
 
 def _exec_body(command: object, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from runtime_server.errors import (
 )
 
 NDJSON = "application/x-ndjson"
-CONTROL = frozenset({"heartbeat", "end", "error"})
+CONTROL = frozenset({"heartbeat", "end", "error", "position"})
 """Lines of the stream's own have one member, with one of these names."""
+STEADY = 30.0
+"""Seconds after which a stream that is still there counts as one that could be opened, silent as it may be."""
 
 
 def objects(reply: OpenReply) -> Iterator[dict[str, Any]]:
@@ -85,10 +87,12 @@ class Resuming:
         """
         policy, failures = self._transport.policy, 0
         while self.ended is None:
+            opened = policy.clock()
             with closing(self._transport.open(self._call())) as self._reply:
                 try:
                     for found in objects(self._reply):
-                        failures = 0 if not is_control(found) else failures
+                        if not is_control(found) or policy.clock() - opened >= STEADY:
+                            failures = 0
                         if set(found) == {"end"}:
                             self.ended = str(found["end"])
                             return

@@ -10,15 +10,15 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
-from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
 from runtime_server._version import __version__
 from runtime_server.client.adapter import OneServerAdapter
@@ -45,6 +45,35 @@ T = TypeVar("T")
 Timeout = float | tuple[float | None, float | None] | None
 
 
+class Readable(Protocol):
+    """What can be read from."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
+class OpenBody(Readable, Protocol):
+    """A body that is being read."""
+
+    def close(self) -> None:
+        """Read no more."""
+
+
+class Source(Protocol):
+    """A body that is read while it is sent.
+
+    Attributes:
+        length: bytes; None where nobody knows ahead.
+        again: whether it can be opened more than once.
+    """
+
+    length: int | None
+    again: bool
+
+    def open(self) -> OpenBody:
+        """Its beginning; closed by who opened it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What to send, the same on every attempt.
@@ -56,6 +85,7 @@ class Call:
         deadline: seconds for all attempts instead of the policy's.
         accept: statuses beyond 2xx that are answers, not errors.
         content_type: of the body.
+        source: a body that isn't in memory, in place of ``body``.
         media_type: of the answer that is wanted.
     """
 
@@ -69,11 +99,14 @@ class Call:
     accept: frozenset[int] = frozenset()
     content_type: str = "application/json"
     media_type: str = "application/json"
+    source: Source | None = None
 
     @property
     def repeatable(self) -> bool:
         """Whether sending it twice does no more than sending it once."""
-        return self.key is not None or self.method in ("GET", "HEAD")
+        if self.source is not None and not self.source.again:
+            return False
+        return self.key is not None or self.method in ("GET", "HEAD", "PUT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +230,14 @@ class Transport:
         stream: bool = False,
     ) -> requests.Response:
         settings = {**self._settings, "stream": True} if stream else self._settings
-        request = self._prepare(call, request_id, number)
-        if self._adapter is not None:
-            response = self._adapter.fetch(self.session, request, timeout=timeout, **settings)
-        else:
-            response = self.session.send(request, timeout=timeout, allow_redirects=False, **settings)
+        with ExitStack() as opened:
+            request = self._prepare(call, request_id, number)
+            if call.source is not None:
+                request.body = opened.enter_context(closing(call.source.open()))  # type: ignore[assignment]
+            if self._adapter is not None:
+                response = self._adapter.fetch(self.session, request, timeout=timeout, **settings)
+            else:
+                response = self.session.send(request, timeout=timeout, allow_redirects=False, **settings)
         good = 200 <= response.status_code < 300 or response.status_code in call.accept
         if stream and good:
             return response
@@ -240,9 +276,16 @@ class Transport:
         headers["X-Attempt"] = str(number)
         if call.key is not None:
             headers["Idempotency-Key"] = call.key
-        if call.body is not None:
+        if call.media_type != "application/json":
+            headers["Accept-Encoding"] = "identity"  # what is read as it comes isn't decoded
+        if call.body is not None or call.source is not None:
             headers["Content-Type"] = call.content_type
-        if call.body is not None or call.method not in ("GET", "HEAD"):
+        if call.source is not None:
+            framing = ("Transfer-Encoding", "chunked")
+            if call.source.length is not None:
+                framing = ("Content-Length", str(call.source.length))
+            headers[framing[0]] = framing[1]
+        elif call.body is not None or call.method not in ("GET", "HEAD"):
             headers["Content-Length"] = str(len(call.body or b""))
         request.headers = headers  # type: ignore[assignment] # bytes are as good
         request.body = call.body
@@ -281,7 +324,8 @@ class Transport:
         causes = list(_causes(error))
         reason = f"{type(causes[-1]).__name__}: {causes[-1]}" if str(causes[-1]) else type(causes[-1]).__name__
         timed_out = (requests.Timeout, ReadTimeoutError, ConnectTimeoutError, TimeoutError)
-        if any(isinstance(cause, timed_out) for cause in causes):
+        # urllib3 counts a refused connection and an unknown host among the timeouts of connecting.
+        if any(isinstance(cause, timed_out) and not isinstance(cause, NewConnectionError) for cause in causes):
             return ServerTimeout(f"{self.endpoint.url} didn't answer in time ({reason})")
         failure = ServerUnreachable(f"{self.endpoint.url} can't be reached ({reason})")
         # A URL that requests refuses and a wrong certificate are as wrong at the next attempt.

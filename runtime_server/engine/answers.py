@@ -17,7 +17,10 @@ import requests.exceptions
 import urllib3.exceptions
 
 from runtime_server.engine.base import ContainerMissing, NameTaken
+from runtime_server.engine.files import NotAFolder, PathMissing, ReadOnly
+from runtime_server.engine.stock import ImageInUse
 from runtime_server.errors import (
+    ArchiveInvalid,
     CommandNotExecutable,
     CommandNotFound,
     EngineFailed,
@@ -116,7 +119,7 @@ TABLE = (
     ),
     Row(
         "image missing",
-        ("image", "create"),
+        ("image", "create", "remove_image"),
         (404,),
         r"no such image|image not known|failed to find image",
         ImageNotFound,
@@ -159,8 +162,16 @@ TABLE = (
         "The engine has no runtime class of that name.",
     ),
     Row(
+        "limit in use",
+        ("update",),
+        (400, 500),
+        r"device or resource busy|memory.*(in use|usage)",
+        LimitOutOfRange,
+        "The runtime uses more memory than that.",
+    ),
+    Row(
         "limit",
-        _SPEC,
+        (*_SPEC, "update"),
         (400, 500),
         r"minimum memory limit|range of cpus|shm ?size|memory limit too low|unable to set memory limit|pids limit"
         r"|requested cpus are not available|cpu.* can not be",
@@ -281,8 +292,34 @@ TABLE = (
         InvalidState,
         "The container isn't running.",
     ),
+    Row(
+        "update not allowed",
+        ("update",),
+        (409, 500),
+        r"marked for removal|state improper|is restarting",
+        InvalidState,
+        "The container can't be changed now.",
+    ),
     Row("stop while paused", ("stop",), (500,), r"running or paused", StillPaused),
+    Row("path missing", ("archive",), (404,), r"could not find the file|no such file or directory", PathMissing),
+    Row("path not a folder", ("archive",), (400, 500), r"not a directory|cannot overwrite", NotAFolder),
+    Row("path read-only", ("archive",), (400, 403, 500), r"marked read-only|read-only file ?system", ReadOnly),
+    Row(
+        "archive refused",
+        ("archive",),
+        (400, 500),
+        r"invalid (sym|hard)link|is outside of|archive/tar:|unexpected eof",
+        ArchiveInvalid,
+        "The engine refuses the archive, for a link in it that leads above the folder, or for its form.",
+    ),
     Row("read-only root", ("folder",), (400, 403, 500), r"rootfs is marked read-only", ReadOnlyRoot),
+    Row(
+        "image in use",
+        ("remove_image",),
+        (409, 500),
+        r"conflict|in use|being used|must be forced|multiple repositories",
+        ImageInUse,
+    ),
     Row("removal in progress", ("remove",), (409,), r"removal .*in progress|being removed", BeingRemoved),
 )
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from runtime_server.engine.files import FilesEngine
 from runtime_server.engine.inside import InsideEngine
+from runtime_server.engine.limits import LimitsEngine
+from runtime_server.engine.stock import PullState, StockEngine
 from runtime_server.models import EngineVersion, HostPort
 
 
@@ -89,6 +92,8 @@ class RuntimeSpec:
     entrypoint: tuple[str, ...] | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     ports: tuple[Publish, ...] = ()
+    exposed: tuple[str, ...] = ()
+    """Ports such as ``8000/tcp`` that are declared and not published."""
     mounts: tuple[Mount, ...] = ()
     restart_policy: tuple[str, int] | None = None
     network: str | None = None
@@ -191,6 +196,19 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Connections:
+    """TCP connections that others hold to a container's services.
+
+    Attributes:
+        open: established ones.
+        waiting: those among them that the container hasn't accepted, or that hold bytes which it hasn't read.
+    """
+
+    open: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A container in a listing: what costs the engine no inspection."""
 
@@ -231,7 +249,7 @@ class EventStream(Protocol):
     def close(self) -> None: ...
 
 
-class Engine(InsideEngine, Protocol):
+class Engine(InsideEngine, FilesEngine, LimitsEngine, StockEngine, Protocol):
     """A container engine, limited to the containers that carry one instance's label.
 
     ``container`` parameters take a container id, or a runtime id, which is the container's name. All methods may
@@ -258,9 +276,12 @@ class Engine(InsideEngine, Protocol):
         *,
         platform: str | None = None,
         login: RegistryLogin | None = None,
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[PullState], None] | None = None,
     ) -> None:
-        """Pull the image. Raises ``ImageNotFound``, ``ImagePullFailed``, ``ImageReferenceInvalid``."""
+        """Pull the image, telling ``progress`` how far it is.
+
+        Raises ``ImageNotFound``, ``ImagePullFailed``, ``ImageReferenceInvalid``.
+        """
 
     def create(self, spec: RuntimeSpec) -> str:
         """Create the container and return its id.
@@ -307,6 +328,23 @@ class Engine(InsideEngine, Protocol):
             path: of the URL.
             timeout: seconds.
         """
+
+    def http_json(self, snapshot: Snapshot, port: int, path: str, timeout: float) -> object | None:
+        """What ``GET path`` answers as JSON with a status of 200; None for any other answer.
+
+        Raises ``EngineTimeout`` where it doesn't come within ``timeout`` seconds. Arguments as ``http_status``.
+        """
+
+    def connections(self, container: str, pid: int | None) -> Connections | None:
+        """Connections to the container's services, frozen or not; None where they can't be seen from here.
+
+        Args:
+            container: its id.
+            pid: of its first process.
+        """
+
+    def commands(self, container: str) -> int:
+        """How many commands run in the container beside its own: execs, whoever began them."""
 
     def command_status(self, container: str, command: tuple[str, ...], timeout: float) -> int | None:
         """The exit code of a command in the running container; None where it isn't over after ``timeout`` seconds."""

@@ -14,8 +14,9 @@ import docker.auth
 import docker.errors
 from docker import APIClient
 
-from runtime_server.engine import answers, labels, networks, probes, translate
+from runtime_server.engine import answers, labels, networks, probes, sockets, translate
 from runtime_server.engine.base import (
+    Connections,
     ContainerMissing,
     ContainerState,
     ImageFacts,
@@ -27,9 +28,12 @@ from runtime_server.engine.base import (
 )
 from runtime_server.engine.docker_client import PING_TIMEOUT, check, post_empty, url
 from runtime_server.engine.docker_events import DockerEvents, messages
-from runtime_server.engine.docker_execs import DockerExecs
+from runtime_server.engine.docker_files import DockerFiles
+from runtime_server.engine.docker_limits import DockerLimits
 from runtime_server.engine.docker_logs import DockerLogs
-from runtime_server.engine.docker_volumes import DockerVolumes
+from runtime_server.engine.docker_stats import DockerStats
+from runtime_server.engine.docker_stock import DockerStock
+from runtime_server.engine.stock import PullState
 from runtime_server.errors import EngineFailed, EngineTimeout, ImageNotFound, InvalidState
 from runtime_server.models import EngineVersion
 
@@ -41,7 +45,7 @@ SETTLE = 0.1
 """Seconds after which an engine's idea of what is paused has caught up."""
 
 
-class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
+class DockerEngine(DockerLogs, DockerFiles, DockerStats, DockerLimits, DockerStock):
     """Containers of one instance on a Docker or Podman engine; see ``DockerCalls`` for its arguments.
 
     Their lives are here, what is inside of them in the modules of its bases.
@@ -79,12 +83,12 @@ class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
         *,
         platform: str | None = None,
         login: RegistryLogin | None = None,
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[PullState], None] | None = None,
     ) -> None:
         """See ``Engine``; without a login, Docker's own configuration has the credentials."""
         name, tag = translate.image_reference(image)
         params = {"fromImage": name, "tag": tag} | ({"platform": platform} if platform else {})
-        said, summary = "", translate.PullProgress()
+        said, summary = None, translate.PullProgress()
         with self._call("pull", image=image) as client:
             # Not client.pull, which has no timeout.
             response = client.post(
@@ -99,10 +103,10 @@ class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
                 for message in messages(check(response)):
                     if "error" in message:
                         raise answers.answer("pull", 200, str(message["error"]), image=image)
-                    sentence = summary.sentence(message)
-                    if progress is not None and sentence != said:
-                        progress(sentence)
-                    said = sentence
+                    state = summary.state(message)
+                    if progress is not None and state != said:
+                        progress(state)
+                    said = state
 
     def create(self, spec: RuntimeSpec) -> str:
         """See ``Engine``."""
@@ -221,6 +225,19 @@ class DockerEngine(DockerLogs, DockerExecs, DockerVolumes):
     def http_status(self, snapshot: Snapshot, port: int, path: str, timeout: float) -> int | None:
         """See ``Engine``."""
         return probes.http_status(snapshot, port, path, timeout)
+
+    def http_json(self, snapshot: Snapshot, port: int, path: str, timeout: float) -> object | None:
+        """See ``Engine``."""
+        return probes.http_json(snapshot, port, path, timeout)
+
+    def connections(self, container: str, pid: int | None) -> Connections | None:
+        """See ``Engine``."""
+        return sockets.connections(container, pid)
+
+    def commands(self, container: str) -> int:
+        """See ``Engine``."""
+        with self._call("inspect", container) as client:
+            return probes.commands(client, client.inspect_container(container))
 
     def command_status(self, container: str, command: tuple[str, ...], timeout: float) -> int | None:
         """See ``Engine``."""

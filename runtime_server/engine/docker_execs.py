@@ -124,14 +124,14 @@ class DockerExecSession:
         self._spec = spec
         self._frames = None if spec.tty else Demultiplexer(whole=False)
         self._ready: deque[ExecOutput] = deque()
-        self._begun = False
+        self._begun = self._failed = False
         self.exec_id = exec_id
 
-    def receive(self, timeout: float) -> ExecOutput | None:
-        """See ``Feed``."""
+    def receive(self, timeout: float, wake: int | None = None) -> ExecOutput | None:
+        """See ``ExecSession``."""
         with mapped("exec"):
             while not self._ready:
-                data = self._connection.receive(timeout)
+                data = self._connection.receive(timeout, wake)
                 if data is None:
                     return None
                 if not data:
@@ -153,13 +153,23 @@ class DockerExecSession:
         Raises:
             Problem: it is.
         """
+        if self._never_began():
+            self._failed = True
+            raise answers.answer("exec", 400, said.decode("utf-8", "replace").strip())
+
+    def _never_began(self) -> bool:
+        """Whether there was no process, once the engine knows."""
         attrs = self._execs.exec_attrs(self.exec_id) or {}
         ends = time.monotonic() + ENDING
         while attrs.get("Running") and not attrs.get("Pid") and time.monotonic() < ends:
             time.sleep(LOOK)
             attrs = self._execs.exec_attrs(self.exec_id) or {}
-        if not attrs.get("Pid") and not attrs.get("Running"):
-            raise answers.answer("exec", 400, said.decode("utf-8", "replace").strip())
+        return not attrs.get("Pid") and not attrs.get("Running")
+
+    @property
+    def backlog(self) -> int:
+        """See ``ExecSession``."""
+        return self._connection.backlog
 
     def send(self, data: bytes) -> None:
         """See ``ExecSession``."""
@@ -171,7 +181,9 @@ class DockerExecSession:
 
     def resize(self, rows: int, columns: int) -> None:
         """See ``ExecSession``."""
-        self._execs.resize_exec(self.exec_id, rows, columns)
+        # For a process that never comes, Docker waits 10 s before it refuses (ContainerExecResize in 20.10 to 26).
+        if self._begun or not self._never_began():
+            self._execs.resize_exec(self.exec_id, rows, columns)
 
     def exit_code(self) -> int | None:
         """See ``ExecSession``; an engine may close the output a moment before it knows how the process ended."""
@@ -189,6 +201,8 @@ class DockerExecSession:
 
     def kill(self) -> bool:
         """See ``ExecSession``."""
+        if self._failed:
+            return True
         try:
             return self._execs.kill_marked(self._container, self._spec)
         except ContainerMissing:

@@ -119,8 +119,10 @@ class EngineConnection:
             return error
         return ConnectionResetError("the engine's answer can't be read")
 
-    def receive(self, timeout: float) -> bytes | None:
+    def receive(self, timeout: float, wake: int | None = None) -> bytes | None:
         """The next bytes of the answer; None where none come within ``timeout`` seconds, none (``b""``) at its end.
+
+        Also None as soon as the descriptor ``wake`` has something to be read.
 
         Meanwhile sends what ``send`` was given.
 
@@ -129,7 +131,7 @@ class EngineConnection:
         """
         ends = time.monotonic() + timeout
         while not self._arrived and not self._ended:
-            data = self._read(max(0.0, ends - time.monotonic()))
+            data = self._read(max(0.0, ends - time.monotonic()), wake)
             if data is None:
                 return None
             if self._raw:
@@ -155,6 +157,11 @@ class EngineConnection:
             elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
                 self._ended = True
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that are still to be sent."""
+        return len(self._outgoing)
+
     def send(self, data: bytes) -> None:
         """Send on a connection that was taken over, while ``receive`` waits: neither side can block the other."""
         self._outgoing += data
@@ -163,7 +170,7 @@ class EngineConnection:
         """Say that there is no more to send, once all has been sent."""
         self._closing_output = True
 
-    def _read(self, timeout: float) -> bytes | None:
+    def _read(self, timeout: float, wake: int | None = None) -> bytes | None:
         """What has come, or comes within ``timeout`` seconds; nothing at the connection's end."""
         ends = time.monotonic() + timeout
         while True:
@@ -172,13 +179,16 @@ class EngineConnection:
             writing = bool(self._outgoing or self._closing_output)
             poller = select.poll()
             poller.register(self._socket, select.POLLIN | (select.POLLOUT if writing else 0))
-            found = poller.poll(max(0.0, ends - time.monotonic()) * 1000)
-            if not found:
-                return None
-            if found[0][1] & select.POLLOUT:
+            if wake is not None:
+                poller.register(wake, select.POLLIN)
+            found = dict(poller.poll(max(0.0, ends - time.monotonic()) * 1000))
+            event = found.get(self._socket.fileno(), 0)
+            if event & select.POLLOUT:
                 self._write()
-            if found[0][1] & ~select.POLLOUT:
+            if event & ~select.POLLOUT:
                 return self._socket.recv(CHUNK)
+            if not event:
+                return None
 
     def _write(self) -> None:
         if self._outgoing:

@@ -75,6 +75,13 @@ class ExecSession(Feed[ExecOutput], Protocol):
 
     exec_id: str
 
+    def receive(self, timeout: float, wake: int | None = None) -> ExecOutput | None:
+        """As for ``Feed``; also returns None as soon as the descriptor ``wake`` has something to be read."""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of input that the command hasn't taken yet."""
+
     def send(self, data: bytes) -> None:
         """Give it input, which goes out while ``receive`` waits."""
 
@@ -89,6 +96,33 @@ class ExecSession(Feed[ExecOutput], Protocol):
 
     def kill(self) -> bool:
         """End it and all that it has started, by SIGKILL; False where that can't be done from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a container uses, and has used, at one moment.
+
+    Attributes:
+        at: Unix nanoseconds.
+        cpu: nanoseconds of processor time so far.
+        cpus: processors that the host has online.
+        memory: bytes, without what is only a cache of files.
+        memory_limit: bytes; without a limit all that the host has.
+        received, sent: bytes over its own networks so far; 0 where it has none.
+        read, written: bytes of block devices so far; 0 where the engine doesn't count them.
+        pids: processes and threads.
+    """
+
+    at: int
+    cpu: int
+    cpus: int
+    memory: int
+    memory_limit: int | None
+    received: int
+    sent: int
+    read: int
+    written: int
+    pids: int
 
 
 class InsideEngine(Protocol):
@@ -112,3 +146,6 @@ class InsideEngine(Protocol):
 
     def exec_state(self, exec_id: str) -> tuple[bool, int | None] | None:
         """Whether a command still runs, and how it ended; None where the engine doesn't know it any more."""
+
+    def sample(self, container: str) -> Sample:
+        """What the container uses now, frozen or not. Raises ``InvalidState`` where it doesn't run."""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from runtime_server.engine.base import (
+    Connections,
     ContainerMissing,
     ContainerState,
     ImageFacts,
@@ -28,16 +29,21 @@ from runtime_server.engine.base import (
 from runtime_server.engine.memory_calls import METHODS
 from runtime_server.engine.memory_events import MemoryEventStream
 from runtime_server.engine.memory_execs import MemoryExecs
+from runtime_server.engine.memory_files import MemoryFiles
 from runtime_server.engine.memory_images import BUSYBOX, RUNS_ON, Image, Program
+from runtime_server.engine.memory_limits import MemoryLimits
 from runtime_server.engine.memory_logs import MemoryLogs
+from runtime_server.engine.memory_stats import MemoryStats
+from runtime_server.engine.memory_stock import MemoryStock
 from runtime_server.engine.memory_volumes import MemoryVolumes
 from runtime_server.engine.memory_world import World
+from runtime_server.engine.stock import PullLayer, PullState
 from runtime_server.models import EngineVersion
 
 __all__ = ["METHODS", "MemoryEngine"]
 
 
-class MemoryEngine(MemoryLogs, MemoryExecs, MemoryVolumes):
+class MemoryEngine(MemoryLogs, MemoryExecs, MemoryFiles, MemoryStats, MemoryLimits, MemoryStock, MemoryVolumes):
     """An engine in memory.
 
     Args:
@@ -108,14 +114,15 @@ class MemoryEngine(MemoryLogs, MemoryExecs, MemoryVolumes):
         *,
         platform: str | None = None,  # noqa: ARG002 - images in memory run anywhere
         login: RegistryLogin | None = None,  # noqa: ARG002 - and are open to all
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[PullState], None] | None = None,
     ) -> None:
         """Pull the image, telling ``progress`` of two steps."""
         with self._call("pull"):
             self._world.images.pull(image)
-        for step in ("Pulling", "Pull complete"):
+            size = self._world.images.get(image).size
+        for phase, current in (("Downloading", size // 2), ("Pull complete", size)):
             if progress is not None:
-                progress(f"{step} {image}")
+                progress(PullState(f"{phase} {image}", (PullLayer("0a1b2c3d4e5f", phase, current, size),)))
 
     def create(self, spec: RuntimeSpec) -> str:
         """Create the container and return its id."""
@@ -182,6 +189,28 @@ class MemoryEngine(MemoryLogs, MemoryExecs, MemoryVolumes):
         with self._call("http_status"):
             found = self._own(snapshot.container_id)
             return found.http if found.state is ContainerState.RUNNING else None
+
+    def http_json(
+        self,
+        snapshot: Snapshot,
+        port: int,  # noqa: ARG002 - a container in memory has one service
+        path: str,  # noqa: ARG002
+        timeout: float,  # noqa: ARG002
+    ) -> object | None:
+        """What ``answer_with`` said last, whatever the port and path; no time passes."""
+        with self._call("http_json"):
+            found = self._own(snapshot.container_id)
+            return found.json if found.state is ContainerState.RUNNING else None
+
+    def connections(self, container: str, pid: int | None) -> Connections | None:  # noqa: ARG002 - nor processes
+        """What ``connect`` said last: none at first."""
+        with self._call("connections"):
+            return self._own(container).connections
+
+    def commands(self, container: str) -> int:
+        """What ``execute`` said last: none at first."""
+        with self._call("commands"):
+            return self._own(container).commands
 
     def command_status(
         self,
@@ -318,6 +347,21 @@ class MemoryEngine(MemoryLogs, MemoryExecs, MemoryVolumes):
         with self._world.lock:
             found = self._own(container)
             found.http, found.health = http, health
+
+    def answer_with(self, container: str, value: object | None) -> None:
+        """Let a container's service answer with that JSON; None: with none."""
+        with self._world.lock:
+            self._own(container).json = value
+
+    def connect(self, container: str, connections: Connections | None) -> None:
+        """Let others hold connections to a container; None: they can't be seen."""
+        with self._world.lock:
+            self._own(container).connections = connections
+
+    def execute(self, container: str, commands: int) -> None:
+        """Let so many commands run in a container."""
+        with self._world.lock:
+            self._own(container).commands = commands
 
     def write(self, container: str, text: str, stream: str = "stdout") -> None:
         """Add to a container's output: ``stdout`` or ``stderr``."""

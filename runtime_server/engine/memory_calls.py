@@ -14,8 +14,12 @@ from runtime_server.errors import EngineUnreachable
 
 METHODS = (
     "ping", "version", "image_present", "image_facts", "pull", "create", "start", "inspect", "pause", "resume",
-    "stop", "remove", "list", "logs", "log_entries", "exec", "exec_state", "http_status", "command_status", "events",
+    "stop", "remove", "list", "logs", "log_entries", "exec", "exec_state", "sample", "set_limits",
+    "http_status", "command_status", "events",
+    "file_entry", "read_archive", "write_archive", "list_folder", "delete_path", "file_owner",
+    "list_images", "delete_image", "build_cache", "prune_build_cache",
     "ensure_network", "find_network", "remove_network",
+    "http_json", "connections", "commands",
     "ensure_volume", "find_volume", "list_volumes", "volume_sizes", "remove_volume", "give_folder",
 )  # fmt: skip
 """The engine's calls: what hooks can be set on, and what is counted."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from runtime_server.engine import labels
-from runtime_server.engine.base import ContainerState, Publish, RuntimeSpec, Snapshot
+from runtime_server.engine.base import Connections, ContainerState, Publish, RuntimeSpec, Snapshot
 from runtime_server.engine.inside import LogEntry
 from runtime_server.engine.memory_images import Image, Program
 from runtime_server.errors import PortInUse
@@ -36,6 +36,9 @@ class Container:
     output: list[LogEntry] = field(default_factory=list)
     http: int | None = None
     health: str | None = None
+    json: object | None = None
+    connections: Connections | None = field(default_factory=Connections)
+    commands: int = 0
 
     def __post_init__(self) -> None:
         self.http, self.health = self.image.http, self.image.health
@@ -103,7 +106,8 @@ class Container:
     @property
     def ports(self) -> dict[str, list[HostPort]]:
         """Every exposed port, with what it is bound to while there is a process."""
-        exposed = {key: list[HostPort]() for key in (*self.image.exposed, *map(_key, self.spec.ports))}
+        declared = (*self.image.exposed, *map(_key, self.spec.ports), *self.spec.exposed)
+        exposed = {key: list[HostPort]() for key in declared}
         return exposed | ({key: list(bindings) for key, bindings in self.bound.items()} if self.live else {})
 
     def snapshot(self) -> Snapshot:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import select
+import time
 
 from runtime_server.engine.base import ContainerState
 from runtime_server.engine.feeds import FeedEnded
@@ -11,6 +13,9 @@ from runtime_server.engine.memory_calls import MemoryCalls
 from runtime_server.engine.memory_commands import KILLED, MemoryExec
 from runtime_server.engine.memory_world import World
 from runtime_server.errors import CommandNotExecutable, CommandNotFound, EngineUnreachable, InvalidState
+
+LOOK = 0.01
+"""Seconds between two looks at a descriptor."""
 
 
 class MemoryExecs(MemoryCalls):
@@ -45,12 +50,15 @@ class MemoryExecSession:
         with world.lock:
             command.begin(self._program)
 
-    def receive(self, timeout: float) -> ExecOutput | None:
-        """See ``Feed``."""
+    def receive(self, timeout: float, wake: int | None = None) -> ExecOutput | None:
+        """See ``ExecSession``."""
         if self._failure is not None:
             raise self._failure()
+        ends = time.monotonic() + timeout
         with self._world.lock:
-            self._world.changed.wait_for(self._anything, timeout)
+            # A condition and a descriptor can't be waited for together.
+            while not self._anything() and not _readable(wake) and (left := ends - time.monotonic()) > 0:
+                self._world.changed.wait(left if wake is None else min(left, LOOK))
             if self._world.away:
                 raise EngineUnreachable()
             if self.command.output:
@@ -62,6 +70,11 @@ class MemoryExecSession:
     def _anything(self) -> bool:
         self.command.go_on(self._program)
         return self._world.away or bool(self.command.output) or self.command.code is not None
+
+    @property
+    def backlog(self) -> int:
+        """See ``ExecSession``."""
+        return 0
 
     def send(self, data: bytes) -> None:
         """See ``ExecSession``."""
@@ -93,3 +106,7 @@ class MemoryExecSession:
 
     def close(self) -> None:
         """See ``Feed``."""
+
+
+def _readable(descriptor: int | None) -> bool:
+    return descriptor is not None and bool(select.select([descriptor], [], [], 0)[0])

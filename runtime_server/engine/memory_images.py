@@ -134,6 +134,13 @@ class Images:
         """Take an image off the engine; the registry keeps it."""
         self._present.pop(normalise(name), None)
 
+    def all(self) -> Mapping[str, Image]:
+        """Those on the engine, by familiar name: without what Docker Hub's names begin with."""
+        found = {}
+        for name, image in self._present.items():
+            found[name.removeprefix("docker.io/").removeprefix("library/")] = image
+        return found
+
     def present(self, name: str) -> bool:
         """Whether the engine has it."""
         return normalise(name) in self._present

@@ -23,6 +23,7 @@ from runtime_server.engine.memory_commands import MemoryExec
 from runtime_server.engine.memory_containers import Container, Ports
 from runtime_server.engine.memory_events import EventLog
 from runtime_server.engine.memory_images import Images
+from runtime_server.engine.memory_tree import Tree
 from runtime_server.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -60,6 +61,7 @@ class World:
         self.volumes: dict[str, Volume] = {}
         self.away = False
         self.execs: dict[str, MemoryExec] = {}
+        self.trees: dict[str, Tree] = {}
         self._cpus = cpus
         self._runtime_classes = runtime_classes
         self._ports = Ports()
@@ -183,13 +185,17 @@ class World:
             raise RuntimeClassUnknown(
                 f"No such runtime class: {spec.runtime_class}", runtime_class=spec.runtime_class
             )
+        self.check_limits(spec)
+        for mount in spec.mounts:
+            if not mount.is_volume and not Path(mount.source).exists():
+                raise MountSourceMissing(f"{mount.source} does not exist", host_path=mount.source)
+
+    def check_limits(self, spec: RuntimeSpec) -> None:
+        """Raise ``LimitOutOfRange`` for limits that the host can't give."""
         if spec.memory and spec.memory < MIN_MEMORY:
             raise LimitOutOfRange(f"The least memory limit is {MIN_MEMORY} bytes")
         if spec.cpus and spec.cpus > self._cpus:
             raise LimitOutOfRange(f"The host has {self._cpus:g} CPUs")
-        for mount in spec.mounts:
-            if not mount.is_volume and not Path(mount.source).exists():
-                raise MountSourceMissing(f"{mount.source} does not exist", host_path=mount.source)
 
     def _emit(self, container: Container, action: str, exit_code: int | None = None) -> None:
         oom = action == "oom"

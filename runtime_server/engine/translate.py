@@ -21,6 +21,8 @@ from runtime_server.engine.base import (
     Snapshot,
 )
 from runtime_server.engine.inside import ExecSpec
+from runtime_server.engine.limits import NewLimits
+from runtime_server.engine.stock import ListedImage, PullLayer, PullState
 from runtime_server.errors import ImageReferenceInvalid
 from runtime_server.models import EngineVersion, HostPort
 
@@ -79,7 +81,9 @@ def create_body(spec: RuntimeSpec) -> dict[str, Any]:
         "Image": spec.image,
         "Labels": dict(spec.labels),
         "Env": [f"{name}={value}" for name, value in spec.environment.items()],
-        "ExposedPorts": {f"{port.container_port}/{port.protocol}": {} for port in spec.ports},
+        "ExposedPorts": {
+            port: {} for port in (*(f"{each.container_port}/{each.protocol}" for each in spec.ports), *spec.exposed)
+        },
         "WorkingDir": spec.working_dir,
         "User": spec.user,
         "Hostname": _hostname(spec),
@@ -106,6 +110,18 @@ def exec_body(spec: ExecSpec, marker: str) -> dict[str, Any]:
         "Privileged": False,
         "WorkingDir": spec.working_dir,
         "User": spec.user,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def limits_body(limits: NewLimits) -> dict[str, Any]:
+    """The body of ``POST /containers/{id}/update``; what is missing there stays."""
+    body: dict[str, Any] = {
+        "NanoCpus": None if limits.cpus is None else round(limits.cpus * 1_000_000_000),
+        "Memory": limits.memory,
+        # As at creation: a memory limit can't be above the one with swap.
+        "MemorySwap": limits.memory,
+        "PidsLimit": limits.pids,
     }
     return {key: value for key, value in body.items() if value is not None}
 
@@ -264,6 +280,29 @@ def image_facts(attrs: JSON) -> ImageFacts:
     )
 
 
+def listed_image(attrs: JSON) -> ListedImage:
+    """An image from ``GET /images/json``; ``<none>`` stands for a name, tag or digest that isn't there."""
+    names = [*(attrs.get("RepoTags") or ()), *(attrs.get("RepoDigests") or ())]
+    created = attrs.get("Created")
+    return ListedImage(
+        image_id=str(attrs["Id"]),
+        references=tuple(dict.fromkeys(each for each in names if "<none>" not in each)),
+        size=int(attrs.get("Size") or 0),
+        created_at=float(created) if created else None,
+        labels=dict(attrs.get("Labels") or {}),
+    )
+
+
+def unused_cache(attrs: JSON, before: float) -> int:
+    """Bytes from ``GET /system/df`` of what builds have left, last used before that Unix time."""
+    total = 0
+    for each in attrs.get("BuildCache") or ():
+        used = unix_time(each.get("LastUsedAt")) or unix_time(each.get("CreatedAt")) or 0.0
+        if not each.get("InUse") and not each.get("Shared") and used <= before:
+            total += int(each.get("Size") or 0)
+    return total
+
+
 def listed(attrs: JSON) -> Listed:
     """A container from ``GET /containers/json``."""
     # Legacy links add names of the form /other/alias.
@@ -308,26 +347,38 @@ def engine_version(answer: JSON) -> EngineVersion:
     )
 
 
+_DONE = frozenset({"Pull complete", "Already exists"})
+_WHOLE = _DONE | {"Verifying Checksum", "Download complete"}
+"""Phases of a layer's pull, and those in which all of it has been downloaded."""
+
+
 class PullProgress:
-    """Sums up the messages of ``POST /images/create`` in a sentence."""
+    """Sums up the messages of ``POST /images/create``."""
 
     def __init__(self) -> None:
-        self._layers: dict[str, tuple[int, int]] = {}
+        self._layers: dict[str, PullLayer] = {}
+        self._downloads: dict[str, tuple[int, int]] = {}
         self._done: set[str] = set()
 
-    def sentence(self, message: JSON) -> str:
-        """What to say after this message, e.g. ``Pulling: 1 of 3 layers, 12.4 of 30.1 MB``."""
-        layer, status = str(message.get("id") or ""), str(message.get("status") or "")
-        if layer and not status.startswith("Pulling from"):
+    def state(self, message: JSON) -> PullState:
+        """How far it is after this message."""
+        layer, phase = str(message.get("id") or ""), str(message.get("status") or "")
+        if layer and not phase.startswith("Pulling from"):
             detail = message.get("progressDetail") or {}
-            self._layers.setdefault(layer, (0, 0))
-            if status == "Downloading":
-                self._layers[layer] = (detail.get("current") or 0, detail.get("total") or 0)
-            elif status in ("Pull complete", "Already exists"):
-                self._done.add(layer)
-                self._layers[layer] = (self._layers[layer][1],) * 2
+            current, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
+            _, size = self._downloads.setdefault(layer, (0, 0))
+            if phase == "Downloading":
+                self._downloads[layer] = (current, total)
+            elif phase in _WHOLE:
+                self._downloads[layer] = current, total = size, size
+                self._done |= {layer} if phase in _DONE else set()
+            self._layers[layer] = PullLayer(layer, phase, current, total)
+        return PullState(self._sentence(), tuple(self._layers.values()))
+
+    def _sentence(self) -> str:
+        """E.g. ``Pulling: 1 of 3 layers, 12.4 of 30.1 MB``."""
         if not self._layers:
             return "Pulling"
-        current, total = (sum(each) / 1e6 for each in zip(*self._layers.values(), strict=True))
+        current, total = (sum(each) / 1e6 for each in zip(*self._downloads.values(), strict=True))
         size = f", {current:.1f} of {total:.1f} MB" if total else ""
         return f"Pulling: {len(self._done)} of {len(self._layers)} layers{size}"

@@ -3,7 +3,15 @@
 Requests refuse fields that they don't know; answers keep them, so that a client can meet a newer server.
 """
 
-from runtime_server.models.actions import PauseRequest, RenewRequest, ResumeRequest, RuntimeRequest, StopRequest
+from runtime_server.models.actions import (
+    PauseRequest,
+    RenewRequest,
+    RestartRequest,
+    ResumeRequest,
+    RuntimeRequest,
+    StopRequest,
+    UpdateRequest,
+)
 from runtime_server.models.base import (
     MIN_MEMORY,
     RESERVED_PREFIX,
@@ -34,7 +42,8 @@ from runtime_server.models.builds import (
     ImageInfo,
     RegistryPrefix,
 )
-from runtime_server.models.exec import ExecChunk, ExecEnd, ExecOutcome, ExecRequest, ExecResult
+from runtime_server.models.exec import ExecChunk, ExecEnd, ExecOutcome, ExecRequest, ExecResult, TerminalTicket
+from runtime_server.models.files import FileInfo, FileListing, FilesWritten
 from runtime_server.models.logs import LogLine
 from runtime_server.models.readiness import CommandReady, HttpReady, LogReady, ReadyCheck, RunningReady
 from runtime_server.models.runtime import (
@@ -43,16 +52,33 @@ from runtime_server.models.runtime import (
     Exit,
     Failure,
     HostPort,
+    MovedPort,
     PodEvent,
     PodStatus,
+    RestartResponse,
     Runtime,
     RuntimeBatch,
     RuntimeList,
     RuntimePage,
     StartResponse,
+    UpdateResponse,
 )
 from runtime_server.models.server import EngineVersion, FieldError, Health, ProblemBody, Readiness, Version
 from runtime_server.models.start import PortBinding, RegistryAuth, RestartPolicy, StartRequest, VolumeMount
+from runtime_server.models.stock import (
+    Image,
+    ImageDeleted,
+    ImageList,
+    PruneFailure,
+    PruneReport,
+    PruneRequest,
+    PullRequest,
+    PullStatus,
+    Volume,
+    VolumeDeleted,
+    VolumeList,
+)
+from runtime_server.models.watching import HistoryEntry, RuntimeEvent, RuntimeHistory, Stats
 from runtime_server.models.workspaces import (
     DEFAULT_WORKSPACE,
     RuntimeWorkspace,
@@ -90,15 +116,23 @@ __all__ = [
     "Exit",
     "Failure",
     "FieldError",
+    "FileInfo",
+    "FileListing",
+    "FilesWritten",
     "Health",
+    "HistoryEntry",
     "HostAddress",
     "HostName",
     "HostPort",
     "HttpReady",
+    "Image",
+    "ImageDeleted",
     "ImageExists",
     "ImageInfo",
+    "ImageList",
     "LogLine",
     "LogReady",
+    "MovedPort",
     "Name",
     "PauseRequest",
     "PlainText",
@@ -107,6 +141,11 @@ __all__ = [
     "Port",
     "PortBinding",
     "ProblemBody",
+    "PruneFailure",
+    "PruneReport",
+    "PruneRequest",
+    "PullRequest",
+    "PullStatus",
     "Readiness",
     "ReadyCheck",
     "RegistryAuth",
@@ -114,10 +153,14 @@ __all__ = [
     "RenewRequest",
     "Request",
     "RestartPolicy",
+    "RestartRequest",
+    "RestartResponse",
     "ResumeRequest",
     "RunningReady",
     "Runtime",
     "RuntimeBatch",
+    "RuntimeEvent",
+    "RuntimeHistory",
     "RuntimeList",
     "RuntimePage",
     "RuntimeRequest",
@@ -126,8 +169,15 @@ __all__ = [
     "Seconds",
     "StartRequest",
     "StartResponse",
+    "Stats",
     "StopRequest",
+    "TerminalTicket",
+    "UpdateRequest",
+    "UpdateResponse",
     "Version",
+    "Volume",
+    "VolumeDeleted",
+    "VolumeList",
     "VolumeMount",
     "Word",
     "Workspace",

@@ -76,6 +76,8 @@ EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[^=\x00-\x1f\x7f]+
 PlainText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", min_length=1, max_length=1024)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+Cpus = Annotated[float, Field(ge=0.01, le=4096, allow_inf_nan=False)]
+Pids = Annotated[int, Field(ge=1, le=4_194_304)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Capability = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]{1,64}$")]
 Device = Annotated[

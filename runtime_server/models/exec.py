@@ -79,3 +79,10 @@ class ExecChunk(Answer):
 
 class ExecEnd(ExecOutcome):
     """The last line of a streamed answer but for the stream's own."""
+
+
+class TerminalTicket(Answer):
+    """The answer of ``POST /runtimes/{id}/terminal/ticket``."""
+
+    ticket: str = Field(repr=False, description="Stands for the key in one handshake, as the query's `ticket`.")
+    expires_at: AwareDatetime = Field(description="When it is worth nothing any more.")

@@ -100,6 +100,10 @@ class Runtime(Answer):
     work_hosts: dict[str, int] = Field(
         default_factory=dict, description="Further published services: address to the port inside."
     )
+    services: dict[str, str] = Field(
+        default_factory=dict,
+        description="Addresses of the services beside the main one: `vscode`, `work-1`, `work-2`, `p8080`, ….",
+    )
     pod_status: PodStatus = Field(
         "Unknown", description="The state in the words of OpenHands' clients; `Running` isn't ready yet."
     )
@@ -130,6 +134,31 @@ class ActionResponse(Runtime):
     message: str = Field(description="What happened, for people.")
     changed: bool = Field(description="False where the runtime was in that state already.")
     warnings: list[str] = Field(default_factory=list, description="Unknown fields that were ignored.")
+
+
+class MovedPort(Answer):
+    """A port that is published elsewhere than before."""
+
+    port: str = Field(description="In the container, e.g. `8000/tcp`.")
+    before: list[HostPort] = Field(description="Where it was.")
+    after: list[HostPort] = Field(description="Where it is.")
+
+
+class RestartResponse(ActionResponse):
+    """The answer of ``POST /runtimes/{id}/restart``."""
+
+    moved_ports: list[MovedPort] = Field(
+        default_factory=list, description="Ports that the engine had picked itself, and has picked anew."
+    )
+
+
+class UpdateResponse(Runtime):
+    """The answer of ``PATCH /runtimes/{id}``: the runtime, and what can be changed of it."""
+
+    cpus: float | None = Field(None, description="CPU limit; null: none.")
+    memory_bytes: int | None = Field(None, description="Memory limit; null: none.")
+    pids_limit: int | None = Field(None, description="Process limit; null: none, or not known.")
+    retention: float | None = Field(None, description="Seconds that it stays once stopped; null: the server's.")
 
 
 class RuntimePage(Answer):

@@ -19,11 +19,13 @@ from runtime_server.models.base import (
     AbsolutePath,
     Alias,
     Capability,
+    Cpus,
     Device,
     EnvironmentName,
     HostAddress,
     HostName,
     Name,
+    Pids,
     PlainText,
     Port,
     Request,
@@ -133,11 +135,9 @@ class StartRequest(Request):
     hostname: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9.-]{0,62})$")] | None = Field(
         None, description="Host name in the container; none: the runtime's id."
     )
-    cpus: Annotated[float, Field(ge=0.01, le=4096, allow_inf_nan=False)] | None = Field(
-        None, description="CPU limit."
-    )
+    cpus: Cpus | None = Field(None, description="CPU limit.")
     memory: str | int | None = Field(None, description='Memory limit: `"512m"` or bytes.', examples=["512m"])
-    pids_limit: Annotated[int, Field(ge=1, le=4_194_304)] | None = Field(None, description="Process limit.")
+    pids_limit: Pids | None = Field(None, description="Process limit.")
     shm_size: str | int | None = Field(None, description="Size of /dev/shm.", examples=["64m"])
     read_only: bool = Field(False, description="Mount the root file system read-only.")
     tmpfs: dict[AbsolutePath, PlainText] = Field(
@@ -175,6 +175,21 @@ class StartRequest(Request):
         None,
         description="Port of the main service, which `url` leads to; none: 60000 where there is a `session_id`, else "
         "the only port that is published or exposed.",
+    )
+    access: Literal["public", "private"] | None = Field(
+        None,
+        description="Behind the gateway: `public`, for a service with a key of its own, or `private`, where callers "
+        "present the session key to the gateway; none: the server's.",
+    )
+    wake: bool | None = Field(
+        None, description="Behind the gateway: whether a request resumes it while it is paused; none: the server's."
+    )
+    idle_timeout: Seconds | None = Field(
+        None,
+        description="Behind the gateway: seconds of disuse after which it sleeps; 0: never; none: the server's.",
+    )
+    idle_action: Literal["pause", "stop"] | None = Field(
+        None, description="What is done to it then; none: the server's."
     )
     readiness: ReadyCheck | None = Field(
         None,

@@ -173,6 +173,14 @@ class Firewall:
                     _restore(program, commands)
         return changed
 
+    def holds(self, rules: Rules) -> bool:
+        """Whether nothing of the rules is missing or different; changes nothing.
+
+        Raises:
+            FirewallFailed: nobody can tell.
+        """
+        return not any(_changes(_list(_program(version)), rules, version) for version in VERSIONS)
+
     def remove(self, instance: str) -> bool:
         """Remove the instance's chains and what leads to them; False where there were none.
 

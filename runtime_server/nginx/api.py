@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from runtime_server.errors import (
@@ -27,6 +28,8 @@ BAD_REQUEST: Final = "/.runtime-server-bad-request"
 """An internal location."""
 FIELDS: Final = 1_048_576
 """Bytes that a form may have beside its file."""
+FILES: Final = "~ ^/runtimes/[^/]+/files$"
+"""The locations of a runtime's files."""
 LIMIT: Final = "$runtime_server_body_limit"
 """nginx's variable."""
 MARGIN: Final = 30
@@ -48,6 +51,7 @@ def api_config(
     listen: Sequence[str] = (),
     runtimes: Mapping[str, Iterable[str]] | None = None,
     connections: int = CONNECTIONS,
+    locations: str = "",
 ) -> str:
     """The configuration for these settings.
 
@@ -57,25 +61,26 @@ def api_config(
             else 80 of loopback's.
         runtimes: subnets of the runtimes, each with the host's own addresses in it.
         connections: what one address may have open at once.
+        locations: of runtimes that are reached by path.
 
     Raises:
         UnfitForNginx: a setting can't be written into it, or is missing.
     """
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise UnfitForNginx("RUNTIME_SERVER_TLS_CERTIFICATE and RUNTIME_SERVER_TLS_KEY go together")
-    secure = settings.tls_certificate is not None
     values = {
+        "locations": locations,
         "upstream": _upstream(settings),
         "connections": str(connections),
-        "listen": block(f"listen {each};" for each in _listen(listen, secure=secure, named=bool(settings.domain))),
+        "listen": listening(settings, listen),
         "server_name": quoted(settings.domain or "_"),
-        "tls": _tls(settings) if secure else "# Plain HTTP: keys can be read on the way. Keep it on loopback.",
-        "runtimes": block(_denied(runtimes or {})),
+        "tls": tls(settings),
+        "runtimes": denied(runtimes or {}),
         "body_limit": str(settings.max_body_bytes),
         "read_timeout": f"{max(settings.max_wait, LONGEST_GRACE) + settings.engine_timeout + MARGIN:.0f}",
         "bad_request": BAD_REQUEST,
-        "uploads": block(line for path, limit in uploads(settings).items() for line in _upload(path, limit)),
-        "upload_limits": block(f"{path} {limit};" for path, limit in uploads(settings).items()),
+        "uploads": block(line for location, each in uploads(settings).items() for line in _upload(location, each)),
+        "upload_limits": block(f"{_in_map(location)} {each.limit};" for location, each in uploads(settings).items()),
         "problems": block(line for place, problem in _problems().items() for line in _location(place, problem)),
     }
     return render("api.conf", values)
@@ -88,17 +93,30 @@ def _upstream(settings: Settings) -> str:
     return quoted(f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}")
 
 
-def _listen(given: Sequence[str], *, secure: bool, named: bool) -> list[str]:
-    more = (" ssl http2" if secure else "") + ("" if named else " default_server")
+def listening(settings: Settings, given: Sequence[str]) -> str:
+    """Where a server listens: all of them at the same places.
+
+    Args:
+        settings: say whether there is a certificate.
+        given: addresses and ports; none: the usual ones.
+
+    Raises:
+        UnfitForNginx: one of them is none.
+    """
+    secure = settings.tls_certificate is not None
+    more = (" ssl http2" if secure else "") + ("" if settings.domain else " default_server")
     # Unquoted, since the words are parameters of their own: nothing but addresses and ports goes in.
     for each in given:
         if not each or set(each) - set("0123456789abcdefABCDEF.:[]*"):
             raise UnfitForNginx(f"{each!r} is no address and port")
     usual = ("443", "[::]:443") if secure else ("127.0.0.1:80", "[::1]:80")
-    return [each + more for each in given or usual]
+    return block(f"listen {each}{more};" for each in given or usual)
 
 
-def _tls(settings: Settings) -> str:
+def tls(settings: Settings) -> str:
+    """How a server proves who it is."""
+    if settings.tls_certificate is None:
+        return "# Plain HTTP: keys can be read on the way. Keep it on loopback."
     return block(
         [
             f"ssl_certificate {quoted(settings.tls_certificate)};",
@@ -110,6 +128,11 @@ def _tls(settings: Settings) -> str:
     )
 
 
+def denied(runtimes: Mapping[str, Iterable[str]]) -> str:
+    """Refuse requests that come from runtimes."""
+    return block(_denied(runtimes))
+
+
 def _denied(runtimes: Mapping[str, Iterable[str]]) -> Iterable[str]:
     if not runtimes:
         yield "# None has been started yet: render this again once there is a network of theirs."
@@ -119,18 +142,42 @@ def _denied(runtimes: Mapping[str, Iterable[str]]) -> Iterable[str]:
         yield f"deny {subnet};"
 
 
-def uploads(settings: Settings) -> dict[str, int]:
-    """The paths whose bodies may be larger than those of other calls, and by how many bytes they end."""
-    # Base64 makes four bytes of three, and the form's other fields have a limit of their own.
-    return {"/build": parse_size(settings.max_build_context) * 7 // 5 + FIELDS}
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A location whose bodies may be larger than those of other calls.
+
+    Attributes:
+        limit: bytes by which they end.
+        buffered: whether nginx takes a body whole, into a file, before the service sees any of it.
+    """
+
+    limit: int
+    buffered: bool
 
 
-def _upload(path: str, limit: int) -> Iterable[str]:
-    yield f"location = {path} {{"
+def uploads(settings: Settings) -> dict[str, Upload]:
+    """The locations, as nginx names them."""
+    return {
+        # Base64 makes four bytes of three, and the form's other fields have a limit of their own.
+        "= /build": Upload(parse_size(settings.max_build_context) * 7 // 5 + FIELDS, buffered=True),
+        # The service puts them aside itself until they are whole, and looks whether they come fast enough.
+        FILES: Upload(parse_size(settings.max_upload), buffered=False),
+    }
+
+
+def _upload(location: str, upload: Upload) -> Iterable[str]:
+    yield f"location {location} {{"
     yield "    proxy_pass http://runtime_server_api;"
-    yield "    auth_request /.runtime-server-key;"
-    yield f"    client_max_body_size {limit};"
+    yield "    auth_request /.runtime-server-upload-key;"
+    yield f"    client_max_body_size {upload.limit};"
+    if not upload.buffered:
+        yield "    proxy_request_buffering off;"
     yield "}"
+
+
+def _in_map(location: str) -> str:
+    """A location's path as nginx's ``map`` has it."""
+    return location.removeprefix("= ").replace("~ ", "~", 1)
 
 
 def _problems() -> dict[str, Problem]:

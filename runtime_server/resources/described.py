@@ -55,6 +55,7 @@ RUNTIME: Final[dict[str, Any]] = {
     "session_api_key": None,
     "url": "http://127.0.0.1:32768",
     "work_hosts": {},
+    "services": {},
     "pod_status": "Ready",
     "container_statuses": [
         {
@@ -92,6 +93,7 @@ SESSION: Final[dict[str, Any]] = {
         "12000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32770"}],
     },
     "work_hosts": {"http://127.0.0.1:32770": 12000},
+    "services": {"work-1": "http://127.0.0.1:32770"},
 }
 
 
@@ -112,4 +114,25 @@ EXEC: Final[dict[str, Any]] = {
     "truncated": False,
     "encoding": "utf-8",
     "warnings": [],
+}
+
+STATS: Final[dict[str, Any]] = {
+    "runtime_id": ID,
+    "time": "2026-01-31T12:00:00Z",
+    "cpu_percent": 12.5,
+    "cpus": 2.0,
+    "memory_bytes": 27_262_976,
+    "memory_limit_bytes": 2_147_483_648,
+    "network_rx_bytes": 1_024,
+    "network_tx_bytes": 512,
+    "block_read_bytes": 0,
+    "block_write_bytes": 4_096,
+    "pids": 3,
+}
+HISTORY: Final[dict[str, Any]] = {
+    "runtime_id": ID,
+    "entries": [
+        {"id": 41, "at": "2026-01-31T12:00:00Z", "status": "starting", "detail": None},
+        {"id": 42, "at": "2026-01-31T12:00:01Z", "status": "running", "detail": None},
+    ],
 }

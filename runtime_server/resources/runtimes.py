@@ -5,7 +5,7 @@ from __future__ import annotations
 import falcon
 
 from runtime_server import errors, models
-from runtime_server.models import RenewRequest
+from runtime_server.models import RenewRequest, RestartRequest, UpdateRequest
 from runtime_server.resources import described
 from runtime_server.resources.naming import named
 from runtime_server.web.answers import set_answer
@@ -55,6 +55,27 @@ class RuntimeItem(Resource):
             answers={200: Answered("The runtime.", models.Runtime, described.RUNTIME)},
             raises=(*described.ONE, *described.ENGINE, errors.TooManyWaiting),
         ),
+        "PATCH": Operation(
+            id="updateRuntime",
+            summary="Change a runtime's limits, times or labels; what isn't named stays.",
+            request=models.UpdateRequest,
+            answers={
+                200: Answered(
+                    "The runtime as changed.",
+                    models.UpdateResponse,
+                    {
+                        **described.RUNTIME,
+                        "cpus": 1.5,
+                        "memory_bytes": 536_870_912,
+                        "pids_limit": 512,
+                        "retention": None,
+                    },
+                )
+            },
+            raises=(*described.ACTION, errors.QuotaExceeded, errors.LimitOutOfRange),
+            mutating=True,
+            example={"cpus": 1.5, "memory": "512m", "labels": {"team": "agents"}},
+        ),
         "DELETE": Operation(
             id="removeRuntime",
             summary="Stop and remove a runtime.",
@@ -71,6 +92,11 @@ class RuntimeItem(Resource):
         caller, name, values = req.context.caller, named(req, runtime_id), query.environment == "values"
         found = self._manager.get(caller, name, wait_for=query.wait_for, timeout=timeout, values=values)
         set_answer(req, resp, found)
+
+    def on_patch(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
+        """Change a runtime."""
+        caller, name, request = req.context.caller, named(req, runtime_id), read_body(req, UpdateRequest)
+        answer_once(req, resp, self._calls, lambda: self._inside.changes.change(caller, name, request))
 
     def on_delete(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """Stop and remove a runtime."""
@@ -103,3 +129,50 @@ class Renewal(Resource):
         """Set anew when a runtime ends."""
         caller, name, request = req.context.caller, named(req, runtime_id), read_body(req, RenewRequest)
         answer_once(req, resp, self._calls, lambda: self._manager.renew(caller, name, request.ttl))
+
+
+class Restart(Resource):
+    """``/runtimes/{runtime_id}/restart``."""
+
+    operations = {
+        "POST": Operation(
+            id="restartRuntime",
+            summary="End a runtime's process, if it has one, and start it again in the same container.",
+            request=models.RestartRequest,
+            answers={
+                200: Answered(
+                    "It runs again; `starting` where it isn't ready within `wait` seconds.",
+                    models.RestartResponse,
+                    {
+                        **described.acted("running", "Restarted."),
+                        "moved_ports": [
+                            {
+                                "port": "8000/tcp",
+                                "before": [{"HostIp": "127.0.0.1", "HostPort": "32767"}],
+                                "after": [{"HostIp": "127.0.0.1", "HostPort": "32768"}],
+                            }
+                        ],
+                    },
+                )
+            },
+            raises=(
+                *described.ACTION,
+                errors.QuotaExceeded,
+                errors.NameConflict,
+                errors.PortInUse,
+                errors.MountSourceMissing,
+                errors.NetworkNotFound,
+                errors.LimitOutOfRange,
+                errors.CommandNotFound,
+                errors.CommandNotExecutable,
+                errors.SpecRejected,
+            ),
+            mutating=True,
+            example={"timeout": 5},
+        )
+    }
+
+    def on_post(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
+        """End a runtime's process and start it again."""
+        caller, name, request = req.context.caller, named(req, runtime_id), read_body(req, RestartRequest)
+        answer_once(req, resp, self._calls, lambda: self._inside.restarts.restart(caller, name, request))

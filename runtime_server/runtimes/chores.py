@@ -18,9 +18,12 @@ from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerMissing, ContainerState, Engine, Listed
 from runtime_server.errors import EngineFailed, EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
 from runtime_server.models import RuntimeStatus
-from runtime_server.runtimes import pulls, rebuilding, starts, stops
+from runtime_server.runtimes import pulls, rebuilding, restarts, starts, stops
 from runtime_server.runtimes.holders import Holder
+from runtime_server.runtimes.kept import KeptChanges
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.renewals import Renewals
+from runtime_server.runtimes.restarts import Restarts
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.workspaces import Workspaces
@@ -44,9 +47,11 @@ class Chores:
         starts, stops: finish what was interrupted.
         holder: this process.
         locks: the folder of runtimes' locks.
-        renewals: ends that labels don't know.
+        restarts: finishes what was interrupted, too.
+        renewals, kept: what labels don't know.
         retention: seconds that an ended runtime stays, where it has no time of its own.
         workspaces: unused ones have a retention too.
+        cache: nginx's look-ups; None: there is no gateway.
     """
 
     def __init__(
@@ -58,9 +63,12 @@ class Chores:
         stops: Stops,
         holder: Holder,
         locks: Path,
+        restarts: Restarts,
         renewals: Renewals,
+        kept: KeptChanges,
         retention: float,
         workspaces: Workspaces,
+        cache: NginxCache | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -68,9 +76,12 @@ class Chores:
         self._stops = stops
         self._holder = holder
         self._locks = locks
+        self._restarts = restarts
         self._renewals = renewals
+        self._kept = kept
         self._retention = retention
         self._workspaces = workspaces
+        self._cache = cache
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="chore")
         # Stops take their grace: what the engine tells must not queue behind them.
         self._quick_pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="look")
@@ -122,27 +133,30 @@ class Chores:
             self._hand_on(self._quick_pool, runtime_id, again)
 
     def interrupted(self) -> None:
-        """Finish the starts and stops whose holders are gone; nobody may ever ask for such a pull again.
+        """Finish the starts, restarts and stops whose holders are gone; nobody may ever ask for such a pull again.
 
         What came of an interrupted resume's reservation, the engine knows.
         """
         for operation in self._store.operations.running(pulls.KIND, RESUME):
             if not self._holder.alive(operation):
                 self._store.operations.drop(operation.id, operation.holder)
-        for operation in self._store.operations.running(starts.KIND, stops.KIND):
+        for operation in self._store.operations.running(starts.KIND, stops.KIND, restarts.KIND):
             if not self._holder.alive(operation):
                 self.submit(operation.key, lambda operation=operation: self._finish(operation))  # type: ignore[misc]
         self._starts.advance()
 
     def _finish(self, operation: Operation) -> None:
         record = self._store.get(operation.key)
-        wanted = RuntimeStatus.STARTING if operation.kind == starts.KIND else RuntimeStatus.STOPPING
+        wanted = RuntimeStatus.STOPPING if operation.kind == stops.KIND else RuntimeStatus.STARTING
         if record is None or record.status is not wanted:
             self._store.operations.drop(operation.id, operation.holder)
             return
         log.info("finishing what was interrupted", runtime_id=operation.key, kind=operation.kind)
         if operation.kind == stops.KIND:
             self._stops.take_over(record, operation)
+            return
+        if operation.kind == restarts.KIND:
+            self._restarts.take_over(record, operation)
             return
         self._starts.adopt(record, operation)
 
@@ -162,6 +176,9 @@ class Chores:
         for runtime_id in self._store.forget(now - self._retention):
             (self._locks / runtime_id).unlink(missing_ok=True)
             self._renewals.forget(runtime_id)
+            self._kept.forget(runtime_id)
+            if self._cache is not None:
+                self._cache.forget(runtime_id)
         for record in self._store.ended():
             kept = self._retention if record.retention is None else record.retention
             automatic = record.auto_remove and record.container_id is not None
@@ -227,6 +244,7 @@ class Chores:
         except ContainerMissing:
             return
         record = rebuilding.adopted(snapshot, time.time())
+        record = self._kept.applied(record)
         record = dataclasses.replace(record, expires_at=self._renewals.end(record.runtime_id, record.expires_at))
         if record.status in stops.ENDED:
             record = dataclasses.replace(record, logs=stops.last_lines(self._engine, listed.container_id))

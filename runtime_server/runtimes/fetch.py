@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runtime_server.engine.base import RegistryLogin
+from runtime_server.engine.stock import PullState
 from runtime_server.errors import ImageNotFound, ImagePullFailed, RegistryCredentialsLost
 from runtime_server.models import RuntimeStatus, StartRequest
 from runtime_server.runtimes import pods, sessions
@@ -62,12 +63,12 @@ class ImageFetch:
     def _once(self, record: Record, request: StartRequest, login: RegistryLogin | None, check: Check) -> None:
         shown = ""
 
-        def progress(text: str) -> None:
+        def progress(state: PullState) -> None:
             nonlocal shown
             check()
-            if text != shown:
-                shown = text
-                self._detail(record, f"Pulling {record.image}: {text}")
+            if state.sentence != shown:
+                shown = state.sentence
+                self._detail(record, f"Pulling {record.image}: {shown}")
 
         self._pulls.pull(request.image, platform=request.platform, login=login, progress=progress)
 

@@ -49,6 +49,7 @@ from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.queue import StartQueue, Waiting
 from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.steps import reached
+from runtime_server.runtimes.urls import Urls
 from runtime_server.store.records import Operation, Record
 from runtime_server.store.store import Store
 
@@ -74,6 +75,7 @@ class Launch:
         queue: gets the place back while an image is pulled.
         watch: looks after what has started and isn't ready.
         reservations: holds ports while an image is pulled.
+        urls: knows what the services inside must know of their addresses.
         network: of runtimes that name none; None leaves them on the engine's default.
     """
 
@@ -88,6 +90,7 @@ class Launch:
         queue: StartQueue,
         watch: ReadyWatch,
         reservations: PortReservations,
+        urls: Urls,
         network: RuntimeNetwork | None = None,
     ) -> None:
         self._instance = instance
@@ -98,6 +101,7 @@ class Launch:
         self._queue = queue
         self._watch = watch
         self._reservations = reservations
+        self._urls = urls
         self._network = network if network is not None and network.enabled else None
         self.closing = threading.Event()
 
@@ -109,6 +113,7 @@ class Launch:
         """
         key = record.session_api_key
         environment = dict.fromkeys(tags.SESSION_KEY_VARIABLES, key) if key else {}
+        environment |= self._urls.environment(record)
         labels = self._labels(record, attempt)
         return self._policy.spec(sessions.completed(request), record.runtime_id, labels, environment)
 
@@ -222,14 +227,7 @@ class Launch:
         # Engines take a port when a container starts, not when it is created.
         self._reservations.release(spec.runtime_id)
         try:
-            self._engine.start(container_id)
-        except NetworkNotFound:
-            if self._network is None or request.network is not None:
-                raise
-            # Somebody removed it. The container has its name, and joins the new one.
-            self._network.forget()
-            self._network.ensure()
-            self._engine.start(container_id)
+            self.run_container(container_id, request)
         except PortInUse:
             picked = host_ports.picked(spec, sessions.completed(request))
             if picked == spec:
@@ -240,6 +238,23 @@ class Launch:
             policy_workspaces.give(self._engine, picked, container_id)
             self._engine.start(container_id)
         return container_id
+
+    def run_container(self, container_id: str, request: StartRequest) -> None:
+        """Start a container that there is.
+
+        Raises:
+            ContainerMissing: there is none.
+            Problem: the engine can't start it.
+        """
+        try:
+            self._engine.start(container_id)
+        except NetworkNotFound:
+            if self._network is None or request.network is not None:
+                raise
+            # Somebody removed it. The container has its name, and joins the new one.
+            self._network.forget()
+            self._network.ensure()
+            self._engine.start(container_id)
 
     def _create(
         self,

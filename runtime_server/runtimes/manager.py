@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
-from runtime_server.engine.base import ContainerMissing, Engine
-from runtime_server.errors import (
-    InvalidState,
-    RuntimeBusy,
-    RuntimeNotFound,
-    StorageUnavailable,
-)
+from runtime_server.engine.base import Engine
+from runtime_server.errors import InvalidState, RuntimeBusy, RuntimeNotFound, StorageUnavailable
 from runtime_server.models import (
     ActionResponse,
     Runtime,
@@ -25,24 +17,19 @@ from runtime_server.models import (
 )
 from runtime_server.runtimes import sessions
 from runtime_server.runtimes.caller import Caller
-from runtime_server.runtimes.holders import Holder, runtime_lock
 from runtime_server.runtimes.lookup import Lookup
-from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.reads import RuntimeReads
 from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.starts import Starts, described
 from runtime_server.runtimes.states import Action, invalid, target
 from runtime_server.runtimes.steps import reached
 from runtime_server.runtimes.stops import Stops
+from runtime_server.runtimes.switches import Switches
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.views import Views
 from runtime_server.runtimes.waits import SlowLane
-from runtime_server.store.records import Happening, Operation, Record, SessionTaken
+from runtime_server.store.records import Happening, Record, SessionTaken
 from runtime_server.store.store import LIVE, Store
-from runtime_server.store.usage import RESUME
-
-LOCK_WAIT = 15.0
-"""Seconds that a pause or resume waits for another on the same runtime."""
 
 
 class RuntimeManager(RuntimeReads):
@@ -51,14 +38,11 @@ class RuntimeManager(RuntimeReads):
     Args:
         engine: the container engine.
         store: records.
-        starts, stops, sync: the parts that do the work.
+        starts, stops, switches, sync: the parts that do the work.
         liveness: whether the store can be trusted.
         lane: bounds waiting threads.
-        locks: the folder of runtimes' locks.
         renewals: ends that labels don't know.
         lookup: finds runtimes.
-        holder: this process.
-        quotas: what owners may have.
         views: makes what callers see.
         max_wait: the longest wait of a request, seconds.
     """
@@ -73,11 +57,9 @@ class RuntimeManager(RuntimeReads):
         sync: Sync,
         liveness: Liveness,
         lane: SlowLane,
-        locks: Path,
+        switches: Switches,
         renewals: Renewals,
         lookup: Lookup,
-        holder: Holder,
-        quotas: Quotas,
         views: Views,
         max_wait: float,
     ) -> None:
@@ -93,10 +75,8 @@ class RuntimeManager(RuntimeReads):
         )
         self._starts = starts
         self._stops = stops
-        self._locks = locks
+        self._switches = switches
         self._renewals = renewals
-        self._holder = holder
-        self._quotas = quotas
 
     def start(self, caller: Caller, request: StartRequest, *, key: str | None = None) -> StartResponse:
         """Start a runtime, or return the session's live one.
@@ -151,12 +131,12 @@ class RuntimeManager(RuntimeReads):
         return True if now is None or now.status is not status else None
 
     def pause(self, caller: Caller, name: str) -> ActionResponse:
-        """Freeze a runtime.
+        """Freeze a runtime; behind the gateway a request that was under way may wake it at once.
 
         Raises:
             RuntimeNotFound, InvalidState, RuntimeBusy, EngineUnreachable, EngineTimeout.
         """
-        return self._switch(caller, name, Action.PAUSE, self._engine.pause, "paused")
+        return self._switch(caller, name, Action.PAUSE, "paused")
 
     def resume(self, caller: Caller, name: str) -> ActionResponse:
         """Thaw a runtime.
@@ -164,14 +144,12 @@ class RuntimeManager(RuntimeReads):
         Raises:
             RuntimeNotFound, InvalidState, QuotaExceeded, RuntimeBusy, EngineUnreachable, EngineTimeout.
         """
-        return self._switch(caller, name, Action.RESUME, self._engine.resume, "running")
+        return self._switch(caller, name, Action.RESUME, "running")
 
-    def _switch(
-        self, caller: Caller, name: str, action: Action, call: Callable[[str, Callable[[], object]], bool], word: str
-    ) -> ActionResponse:
+    def _switch(self, caller: Caller, name: str, action: Action, word: str) -> ActionResponse:
         record = self._lookup.find(caller, name)
         status = target(action, record)
-        if status is record.status and self._liveness.live():
+        if status is record.status and not record.pausing and self._liveness.live():
             return self._views.acted(record, caller, f"The runtime is {word} already.", changed=False)
         foreseen: list[ActionResponse] = []
 
@@ -181,25 +159,15 @@ class RuntimeManager(RuntimeReads):
             with suppress(Exception):
                 foreseen.append(self._switched(record, status, caller, f"The runtime is {word}.", changed=True))
 
-        with runtime_lock(self._locks, record.runtime_id, wait=LOCK_WAIT) as got:
-            if not got:
-                raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
-            with self._reserved(action, record) as reservation:
-                changed = self._call(action, lambda container: call(container, foresee), record)
-                # Written as seen after the engine's answer. A stop that began meanwhile keeps its state.
-                seen_at = time.time()
-                fits = self._store.put(
-                    record.runtime_id,
-                    only_from={RuntimeStatus.RUNNING, RuntimeStatus.PAUSED},
-                    end=reservation,
-                    status=status,
-                    seen_at=seen_at,
-                    status_detail=None,
-                )
-        if not (changed and fits and foreseen):
-            again = "" if changed else " already"
-            return self._switched(record, status, caller, f"The runtime is {word}{again}.", changed=changed)
-        return self._views.switched(foreseen[0], Happening(seen_at, status, None))
+        switch = self._switches.pause if action is Action.PAUSE else self._switches.resume
+        done = switch(record, foresee)
+        if done.status is not status:
+            message = "A request that was under way has woken the runtime."
+            return self._switched(record, done.status, caller, message, changed=False)
+        if not (done.changed and done.written and foreseen):
+            again = "" if done.changed else " already"
+            return self._switched(record, status, caller, f"The runtime is {word}{again}.", changed=done.changed)
+        return self._views.switched(foreseen[0], Happening(done.seen_at, status, None))
 
     def _switched(
         self, record: Record, status: RuntimeStatus, caller: Caller, message: str, *, changed: bool
@@ -209,48 +177,6 @@ class RuntimeManager(RuntimeReads):
             record = self._store.get(record.runtime_id) or record
         now = dataclasses.replace(record, status=status, status_detail=None)
         return self._views.acted(now, caller, message, changed=changed)
-
-    @contextmanager
-    def _reserved(self, action: Action, record: Record) -> Iterator[str | None]:
-        """Hold a place among those that run while a resume does its work, where they are limited.
-
-        Yields:
-            The id of the reservation, which the write of the outcome ends.
-
-        Raises:
-            QuotaExceeded: there is no place.
-        """
-        limits = self._quotas.of(record.owner).to_run()
-        now = self._store.get(record.runtime_id) if action is Action.RESUME and limits else None
-        if now is None or now.status is not RuntimeStatus.PAUSED:
-            yield None
-            return
-        operation = Operation(
-            id=uuid.uuid4().hex,
-            kind=RESUME,
-            owner=record.owner,
-            key=record.runtime_id,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
-        )
-        self._store.reserve_run(record, operation, limits)
-        with self._holder.working(operation):
-            try:
-                yield operation.id
-            except BaseException:
-                with suppress(StorageUnavailable):
-                    self._store.operations.drop(operation.id)
-                raise
-
-    def _call(self, action: Action, call: Callable[[str], bool], record: Record) -> bool:
-        """One engine call; where the engine contradicts the record, the record is mended and the call refused."""
-        try:
-            return call(record.container_id or record.runtime_id)
-        except (ContainerMissing, InvalidState):
-            now = self._store.get(record.runtime_id) or record
-            if now.status in (RuntimeStatus.RUNNING, RuntimeStatus.PAUSED):
-                now = self._sync.locked(now)
-            raise invalid(action, now.status) from None
 
     def stop(self, caller: Caller, name: str, *, timeout: float = 5.0, remove: bool = False) -> ActionResponse:
         """Stop a runtime.

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from runtime_server.engine.base import DeviceMapping, Mount, Publish, RuntimeSpec
 from runtime_server.errors import LimitOutOfRange, ValidationFailed
 from runtime_server.models import MIN_MEMORY, PortBinding, StartRequest, VolumeMount, parse_size
-from runtime_server.runtimes import policy_images, policy_mounts, policy_workspaces
+from runtime_server.runtimes import policy_images, policy_mounts, policy_workspaces, terms
 from runtime_server.runtimes.policy_rules import refusal
 from runtime_server.settings import Settings
 
@@ -72,7 +72,8 @@ class Policy:
             command=words(request.command, "command"),
             entrypoint=words(request.entrypoint, "entrypoint"),
             environment={**request.environment, **environment},
-            ports=tuple(self._publish(port) for port in request.ports),
+            ports=() if settings.routed else tuple(self._publish(port) for port in request.ports),
+            exposed=_exposed(request) if settings.routed else (),
             mounts=(
                 *(self._mount(request, volume, labels) for volume in request.volumes),
                 *policy_workspaces.mounts(request, labels),
@@ -112,6 +113,15 @@ class Policy:
         """
         return policy_workspaces.completed(request, self._settings.workspace)
 
+    def check_labels(self, labels: Mapping[str, str]) -> None:
+        """Return if a runtime may have that many.
+
+        Raises:
+            PolicyRefused: it may not.
+        """
+        if len(labels) > self._settings.max_labels:
+            raise refusal("MAX_LABELS", f"A runtime may have {self._settings.max_labels} labels.")
+
     def limits(self, request: StartRequest) -> tuple[float | None, int | None, int | None]:
         """CPUs, bytes of memory and processes that a start gets; None: no limit.
 
@@ -134,9 +144,21 @@ class Policy:
         return cpus or None, memory or None, pids or None
 
     def note(self, request: StartRequest, given: str | None) -> str | None:
-        """What to say where the engine's OCI runtime isn't the one that was asked for; None where it is."""
-        asked = request.runtime_class
-        return f"runtime_class {asked} is {given} on this server" if asked and given not in (None, asked) else None
+        """What to say where the runtime isn't as it was asked for; None where it is.
+
+        Args:
+            request: what was asked.
+            given: the engine's OCI runtime that it has.
+        """
+        asked, notes = request.runtime_class, []
+        if asked and given not in (None, asked):
+            notes.append(f"runtime_class {asked} is {given} on this server")
+        if self._settings.routed and any(port.host_port is not None for port in request.ports):
+            notes.append("no port is published on this server: runtimes are reached through its gateway")
+        unused = [name for name in terms.FIELDS if getattr(request, name) is not None]
+        if unused and not self._settings.routed:
+            notes.append(f"{', '.join(unused)} without effect on this server, which has no gateway")
+        return "; ".join(notes) or None
 
     def _image(self, image: str) -> str:
         if not policy_images.allowed(image, self._settings.allowed_images):
@@ -226,8 +248,11 @@ class Policy:
             raise refusal(
                 "MAX_ENVIRONMENT_BYTES", f"The environment may have {self._settings.max_environment_bytes} bytes."
             )
-        if len(request.labels) > self._settings.max_labels:
-            raise refusal("MAX_LABELS", f"A runtime may have {self._settings.max_labels} labels.")
+        self.check_labels(request.labels)
+
+
+def _exposed(request: StartRequest) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{port.container_port}/{port.protocol}" for port in request.ports))
 
 
 def words(command: str | list[str] | None, field: str) -> tuple[str, ...] | None:

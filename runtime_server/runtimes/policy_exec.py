@@ -11,12 +11,13 @@ from runtime_server.runtimes.policy_rules import refusal
 from runtime_server.settings import Settings
 
 
-def exec_spec(settings: Settings, request: ExecRequest) -> ExecSpec:
+def exec_spec(settings: Settings, request: ExecRequest, *, interactive: bool = False) -> ExecSpec:
     """The command's specification: within the container, with none of its own privileges.
 
     Args:
         settings: the operator's rules.
         request: what was asked.
+        interactive: its input comes later.
 
     Raises:
         PolicyRefused: a rule forbids it; the error names the setting.
@@ -33,7 +34,7 @@ def exec_spec(settings: Settings, request: ExecRequest) -> ExecSpec:
         working_dir=request.working_dir,
         user=request.user,
         tty=request.tty,
-        stdin=request.stdin is not None,
+        stdin=interactive or request.stdin is not None,
     )
 
 

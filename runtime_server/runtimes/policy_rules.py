@@ -59,6 +59,7 @@ RULES = (
     Rule("MAX_PIDS", "`pids_limit`", "up to 4096"),
     Rule("MAX_ENVIRONMENT_BYTES", "`environment`", "128 KiB, names and values"),
     Rule("MAX_LABELS", "`labels`", "64"),
+    Rule("ORIGINS", "`Origin` of a terminal", "the server's own, or none at all: programs that aren't pages"),
     Rule("EXEC_USERS", "`user` of a command in a runtime", "any of the container's; never with more privileges"),
 )
 """In the order in which a start names its fields."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from runtime_server.engine.base import Engine, RegistryLogin
+from runtime_server.engine.stock import PullLayer, PullState
 from runtime_server.errors import Problem, StorageUnavailable
 from runtime_server.runtimes import views
 from runtime_server.runtimes.holders import Holder
@@ -42,7 +44,8 @@ class Pulls:
         *,
         platform: str | None,
         login: RegistryLogin | None,
-        progress: Callable[[str], None],
+        progress: Callable[[PullState], None],
+        all_of_it: bool = False,
     ) -> None:
         """Have the image pulled once from now on.
 
@@ -51,6 +54,7 @@ class Pulls:
             platform: as ``linux/amd64``; none: the host's.
             login: credentials; a pull with some of its own is shared with nobody.
             progress: is told how far it is; what it raises ends the waiting.
+            all_of_it: tell each step at once, not ten a second: the last before a pause may be missing from those.
 
         Raises:
             ImageNotFound, ImagePullFailed, EngineUnreachable, EngineTimeout: how the pull ended.
@@ -59,7 +63,7 @@ class Pulls:
         while True:
             claim = self._new(key)
             if self._operations.claim(claim):
-                return self._run(claim, image, platform, login, progress)
+                return self._run(claim, image, platform, login, progress, all_of_it=all_of_it)
             outcome = self._join(claim, progress)
             if outcome is not None:
                 return _end(outcome)
@@ -74,7 +78,7 @@ class Pulls:
             lease_until=self._holder.lease(),
         )
 
-    def _join(self, claim: Operation, progress: Callable[[str], None]) -> bytes | None:
+    def _join(self, claim: Operation, progress: Callable[[PullState], None]) -> bytes | None:
         """Wait for the pull in flight; its outcome, or None where it's free to be begun anew."""
         first = self._operations.find(KIND, "", claim.key)
         if first is None:
@@ -86,7 +90,7 @@ class Pulls:
             if not self._holder.alive(first):
                 self._operations.drop(first.id, first.holder)
                 return None
-            progress(first.progress or "pulling")
+            progress(_noted(first.progress))
             time.sleep(LOOK)
             first = self._same(first)
         return None if first is None else first.answer
@@ -101,18 +105,24 @@ class Pulls:
         image: str,
         platform: str | None,
         login: RegistryLogin | None,
-        progress: Callable[[str], None],
+        progress: Callable[[PullState], None],
+        *,
+        all_of_it: bool,
     ) -> None:
-        noted = 0.0
+        noted, late = 0.0, None
 
-        def note(text: str) -> None:
-            nonlocal noted
+        def note(state: PullState) -> None:
+            nonlocal noted, late
+            late = state
+            if all_of_it:
+                progress(state)
             if time.monotonic() - noted < LOOK:
                 return
-            noted = time.monotonic()
+            noted, late = time.monotonic(), None
             with suppress(StorageUnavailable):
-                self._operations.progress(claim.id, text)
-            progress(text)
+                self._operations.progress(claim.id, json.dumps(dataclasses.astuple(state)))
+            if not all_of_it:
+                progress(state)
 
         try:
             with self._holder.working(claim):
@@ -125,10 +135,21 @@ class Pulls:
                 self._operations.drop(claim.id, claim.holder)
             raise
         self._finish(claim, None)
+        if late is not None and not all_of_it:
+            progress(late)
 
     def _finish(self, claim: Operation, failure: object) -> None:
         with suppress(StorageUnavailable):
             self._operations.finish(claim, json.dumps(failure).encode(), time.time() + KEPT)
+
+
+def _noted(text: str | None) -> PullState:
+    """What another process has written down of how far it is; an older one wrote the sentence alone."""
+    try:
+        sentence, layers = json.loads(text or "")
+        return PullState(sentence, tuple(PullLayer(*each) for each in layers))
+    except (ValueError, TypeError):
+        return PullState(text or "pulling")
 
 
 def _end(outcome: bytes) -> None:

@@ -46,12 +46,21 @@ def adopted(snapshot: Snapshot, at: float) -> Record:
         auto_remove=labels.get(tags.AUTO_REMOVE) == "true",
         spec=spec,
         labels=spec.get("labels", {}) if spec else _foreign(labels),
-        session_api_key=key if is_session(labels.get(tags.SESSION_ID), labels.get(tags.NAME)) else None,
+        session_api_key=key if _keyed(snapshot, spec) else None,
         cpus=snapshot.cpus,
         memory=snapshot.memory,
         workspace=policy_workspaces.volume_name(labels.get(tags.INSTANCE, ""), labels.get(tags.OWNER, ""), spec),
         **views.facts(snapshot, at),
     )
+
+
+def _keyed(snapshot: Snapshot, spec: Mapping[str, Any]) -> bool:
+    """Whether the session key in its environment is ours: a session's, or one that nobody else can have put there."""
+    if is_session(snapshot.labels.get(tags.SESSION_ID), snapshot.labels.get(tags.NAME)):
+        return True
+    asked = spec.get("environment", {})
+    found = {snapshot.environment.get(name) for name in tags.SESSION_KEY_VARIABLES}
+    return bool(spec) and len(found) == 1 and not any(name in asked for name in tags.SESSION_KEY_VARIABLES)
 
 
 def _spec(snapshot: Snapshot) -> dict[str, Any]:

@@ -17,11 +17,15 @@ MAIN_PORT = 60000
 """OpenHands' agent server."""
 VSCODE_PORT = 60001
 WORK_PORTS = (12000, 12001)
+MAIN, VSCODE = "", "vscode"
+SERVICES = {VSCODE: VSCODE_PORT, "work-1": WORK_PORTS[0], "work-2": WORK_PORTS[1]}
+"""What the services beside the main one are called in addresses; any other port is ``p`` and its number."""
 SERVICE_PORTS = (MAIN_PORT, VSCODE_PORT, *WORK_PORTS)
 WORKSPACE = "/workspace"
 EARLIEST = "oh-remote-runtime-"
 """What names begin with that OpenHands 0.9 gives, which knows no `session_id` yet."""
 
+_NUMBERED = re.compile(r"p([1-9]\d{0,4})", re.ASCII)
 _SHELL = re.compile(r"[;&|<>()$`\\\n*?{}~#!]|(^|\s)(cd|exec|export|source|\.)\s|^\s*\w+=")
 """What a string has that only a shell understands."""
 
@@ -96,6 +100,19 @@ def main_port(spec: Mapping[str, Any], ports: Iterable[str]) -> int | None:
         return MAIN_PORT
     found = [port.partition("/")[0] for port in ports if port.endswith("/tcp")]
     return int(found[0]) if len(found) == 1 else None
+
+
+def service_of(port: int) -> str:
+    """A port's name in addresses."""
+    return next((name for name, known in SERVICES.items() if known == port), f"p{port}")
+
+
+def port_of(service: str) -> int | None:
+    """The port inside that a name in an address means; None for what is no name of one, or the main service's."""
+    if service in SERVICES:
+        return SERVICES[service]
+    match = _NUMBERED.fullmatch(service)
+    return int(match[1]) if match and int(match[1]) <= 65535 else None
 
 
 def ready_check(request: StartRequest) -> ReadyCheck | None:

@@ -30,6 +30,7 @@ from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.queue import StartQueue, Waiting
 from runtime_server.runtimes.quotas import Quotas
+from runtime_server.runtimes.terms import Terms
 from runtime_server.runtimes.waits import SHORT, SlowLane
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record
 from runtime_server.store.slots import QUEUED, START
@@ -51,6 +52,7 @@ class Starts:
         lane: bounds those who wait long.
         queue: those that wait for their turn.
         quotas: what owners may have.
+        terms: say which runtimes need a session key.
         threads: starts that this process works on at once.
         draining: while this file is there, new starts are refused.
     """
@@ -65,6 +67,7 @@ class Starts:
         lane: SlowLane,
         queue: StartQueue,
         quotas: Quotas,
+        terms: Terms,
         threads: int,
         draining: Path,
     ) -> None:
@@ -75,6 +78,7 @@ class Starts:
         self._lane = lane
         self._queue = queue
         self._quotas = quotas
+        self._terms = terms
         self._draining = draining
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="start")
         self._futures: dict[str, Future[None]] = {}
@@ -138,8 +142,8 @@ class Starts:
 
     def _new(self, caller: Caller, request: StartRequest, runtime_id: str) -> tuple[Record, Operation]:
         now = time.time()
-        session = sessions.is_session(request.session_id, request.name)
         spec = described(request)
+        keyed = sessions.is_session(request.session_id, request.name) or self._terms.private(request)
         record = Record(
             runtime_id=runtime_id,
             owner=caller.owner,
@@ -152,7 +156,7 @@ class Starts:
             spec=spec,
             workspace=policy_workspaces.volume_name(self._instance, caller.owner, spec),
             labels=request.labels,
-            session_api_key=secrets.token_urlsafe(32) if session else None,
+            session_api_key=secrets.token_urlsafe(32) if keyed else None,
             expires_at=None if request.ttl is None else now + request.ttl,
             retention=request.retention,
             auto_remove=request.auto_remove,

@@ -19,6 +19,9 @@ class Action(StrEnum):
     REMOVE = "remove"
     RENEW = "renew"
     EXEC = "exec"
+    STATS = "stats"
+    RESTART = "restart"
+    UPDATE = "update"
 
 
 TRANSITIONS: dict[Action, dict[S, S]] = {
@@ -36,6 +39,9 @@ TRANSITIONS: dict[Action, dict[S, S]] = {
     Action.REMOVE: dict.fromkeys(S, S.REMOVED),
     Action.RENEW: {S.STARTING: S.STARTING, S.RUNNING: S.RUNNING, S.PAUSED: S.PAUSED},
     Action.EXEC: {S.RUNNING: S.RUNNING},
+    Action.STATS: {S.RUNNING: S.RUNNING, S.PAUSED: S.PAUSED},
+    Action.RESTART: dict.fromkeys((S.RUNNING, S.PAUSED, S.STOPPED, S.ERROR), S.RUNNING),
+    Action.UPDATE: {each: each for each in (S.RUNNING, S.PAUSED, S.STOPPED, S.ERROR)},
 }
 """Where an action is allowed, with the state that it leads to; the same state means that it changes nothing."""
 
@@ -73,6 +79,9 @@ _CANT = {
     Action.REMOVE: "be removed",
     Action.RENEW: "be renewed",
     Action.EXEC: "run a command",
+    Action.STATS: "be measured",
+    Action.RESTART: "be restarted",
+    Action.UPDATE: "be changed",
 }
 
 _SEEN = {

@@ -16,6 +16,7 @@ from runtime_server.errors import EngineFailed, Problem, RuntimeBusy, RuntimeNot
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import views
 from runtime_server.runtimes.holders import Holder
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.waits import SlowLane, until
 from runtime_server.store.records import IdTaken, Operation, Record
 from runtime_server.store.slots import QUEUED, READYING, START
@@ -24,8 +25,9 @@ from runtime_server.store.store import LIVE, Store
 log = structlog.get_logger("runtime_server.stops")
 
 KIND = "stop"
+RESTART = "restart"
 LAUNCH_WAIT = 20.0
-"""Seconds that a stop waits for a start in flight to notice it."""
+"""Seconds that a stop waits for a start in flight to notice it; for a restart, beyond that one's grace."""
 MARGIN = 15.0
 """Seconds beyond the grace that a second stop waits for the first."""
 ENDED = (RuntimeStatus.STOPPED, RuntimeStatus.ERROR)
@@ -39,13 +41,17 @@ class Stops:
         store: records.
         holder: this process.
         lane: bounds those who wait for another's stop.
+        cache: nginx's look-ups; None: there is no gateway.
     """
 
-    def __init__(self, *, engine: Engine, store: Store, holder: Holder, lane: SlowLane) -> None:
+    def __init__(
+        self, *, engine: Engine, store: Store, holder: Holder, lane: SlowLane, cache: NginxCache | None = None
+    ) -> None:
         self._engine = engine
         self._store = store
         self._holder = holder
         self._lane = lane
+        self._cache = cache
 
     def stop(self, record: Record, *, timeout: float, remove: bool) -> tuple[Record, bool]:
         """Stop the runtime, and remove its container where ``remove`` is set.
@@ -130,7 +136,7 @@ class Stops:
         grace, remove = float(operation.payload["timeout"]), bool(operation.payload["remove"])
         self._await_launch(record)
         container = record.container_id or record.runtime_id
-        snapshot = self._stopped(container, grace)
+        snapshot = self._stopped(record, container, grace)
         logs = None if snapshot is None else last_lines(self._engine, container)
         if remove and snapshot is not None:
             self._remove(container)
@@ -148,10 +154,11 @@ class Stops:
         return changed
 
     def _await_launch(self, record: Record) -> None:
-        """Wait until a start in flight has noticed that it is no longer wanted."""
+        """Wait until a start or restart in flight has noticed that it is no longer wanted."""
+        find = self._store.operations.find
 
         def gone() -> bool | None:
-            start = self._store.operations.find(START, record.owner, record.runtime_id)
+            start = find(START, record.owner, record.runtime_id) or find(RESTART, record.owner, record.runtime_id)
             if start is not None and start.stage in (QUEUED, READYING) and self._store.slots.withdraw(start.id):
                 return True  # nobody is at work on it
             if start is not None and not self._holder.alive(start):
@@ -160,16 +167,26 @@ class Stops:
                 return True
             return True if start is None else None
 
-        if until(gone, LAUNCH_WAIT) is None:
+        restart = find(RESTART, record.owner, record.runtime_id)
+        grace = float(restart.payload["timeout"]) if restart is not None else 0.0
+        if until(gone, LAUNCH_WAIT + grace) is None:
             raise RuntimeBusy("The runtime's start can't be interrupted yet.", retry_after=2)
 
-    def _stopped(self, container: str, grace: float) -> Snapshot | None:
+    def _stopped(self, record: Record, container: str, grace: float) -> Snapshot | None:
         """The container once its process has ended; None where there is none."""
+        # Nothing may lead any more to an address that may soon be another runtime's; a look-up may be under way.
+        self._take_back(record)
         try:
             self._engine.stop(container, grace)
             return self._engine.inspect(container)
         except ContainerMissing:
             return None
+        finally:
+            self._take_back(record)
+
+    def _take_back(self, record: Record) -> None:
+        if self._cache is not None:
+            self._cache.take_back(record.runtime_id)
 
     def _remove(self, container: str) -> None:
         with suppress(ContainerMissing):
@@ -204,7 +221,7 @@ class Stops:
         """Stop without a record of it, since the store can't be written; the reconciler catches up later."""
         log.warning("stopping without a record", runtime_id=record.runtime_id)
         container = record.container_id or record.runtime_id
-        snapshot = self._stopped(container, timeout)
+        snapshot = self._stopped(record, container, timeout)
         if remove or record.auto_remove:
             self._remove(container)
         gone = remove or record.auto_remove or _lost(record, snapshot)

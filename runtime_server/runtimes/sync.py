@@ -12,6 +12,7 @@ from runtime_server.engine.base import ContainerMissing, Engine
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import pods, views
 from runtime_server.runtimes.holders import runtime_lock
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.stops import last_lines
 from runtime_server.store.records import AliasTaken, Record, SessionTaken
 from runtime_server.store.store import Store
@@ -65,12 +66,14 @@ class Sync:
         engine: is asked.
         store: is told.
         locks: the folder of runtimes' locks.
+        cache: nginx's look-ups; None: there is no gateway.
     """
 
-    def __init__(self, engine: Engine, store: Store, locks: Path) -> None:
+    def __init__(self, engine: Engine, store: Store, locks: Path, cache: NginxCache | None = None) -> None:
         self._engine = engine
         self._store = store
         self._locks = locks
+        self._cache = cache
 
     def sync(
         self, record: Record, *, exit_code: int | None = None, oom_killed: bool = False, wait: float = 0.0
@@ -116,7 +119,15 @@ class Sync:
         return self._write(record, values)
 
     def _write(self, record: Record, values: dict[str, Any]) -> Record:
-        """Write what was seen. One that came back to life does without what another holds by now."""
+        """Write what was seen, after which no request is sent to where it was before."""
+        try:
+            return self._change(record, values)
+        finally:
+            if self._cache is not None:
+                self._cache.take_back(record.runtime_id)
+
+    def _change(self, record: Record, values: dict[str, Any]) -> Record:
+        """Write it. One that came back to life does without what another holds by now."""
         shrinking: tuple[dict[str, Any], ...] = ({}, {"name": None}, {"session_id": None}, {**_NAMELESS})
         for less in shrinking:
             with suppress(AliasTaken, SessionTaken):

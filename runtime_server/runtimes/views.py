@@ -118,6 +118,7 @@ class Views:
             "session_api_key": record.session_api_key,
             "url": self._urls.main(record),
             "work_hosts": self._urls.others(record),
+            "services": self._urls.services(record),
             "pod_status": pods.pod_status(record),
             "container_statuses": pods.container_statuses(record),
             "events": pods.events(happened),
@@ -204,9 +205,11 @@ def facts(
     gone = status in (RuntimeStatus.STOPPED, RuntimeStatus.ERROR)
     return {
         "status": status,
-        "status_detail": _detail(snapshot, status),
+        "status_detail": _detail(snapshot, status) or _kept_detail(record, status),
         "container_id": snapshot.container_id,
         "ports": ports(snapshot),
+        "address": snapshot.address,
+        "pid": snapshot.pid,
         "started_at": snapshot.started_at,
         "stopped_at": (snapshot.finished_at or at) if gone else None,
         "exit": end if gone else None,
@@ -214,6 +217,12 @@ def facts(
         "restart_reasons": [] if record is None else pods.restart_reasons(record, snapshot),
         "seen_at": at,
     }
+
+
+def _kept_detail(record: Record | None, status: RuntimeStatus) -> str | None:
+    """Why it is paused, which no engine knows."""
+    same = record is not None and record.status is status is RuntimeStatus.PAUSED
+    return record.status_detail if record is not None and same else None
 
 
 def _detail(snapshot: Snapshot, status: RuntimeStatus) -> str | None:

@@ -31,13 +31,16 @@ class SlowLane:
         self._refusal = refusal
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, wait: float = 0.0) -> Iterator[None]:
         """Wait within a place.
+
+        Args:
+            wait: seconds to wait for one, at most ``SHORT``.
 
         Raises:
             TooManyWaiting: all are taken (or the lane's own refusal).
         """
-        if not self._places.acquire(blocking=False):
+        if not self._places.acquire(timeout=min(wait, SHORT)):
             raise self._refusal("All threads for requests of this kind are taken.", retry_after=1)
         try:
             yield

@@ -44,6 +44,12 @@ _TAKE = Prepared(
     .values(holder=sa.bindparam("holder"), lease_until=sa.bindparam("lease_until"))
 )
 
+_TAKE_AWAY = Prepared(
+    sa.delete(operations)
+    .where(_columns.kind == sa.bindparam("kind"), _columns.key == sa.bindparam("key"))
+    .returning(operations)
+)
+
 
 class Operations:
     """Claims on work. A row that isn't done belongs to its holder while that lives and its lease runs."""
@@ -110,6 +116,12 @@ class Operations:
                 _DELETE.run(connection, {"_id": operation_id})
             else:
                 _DELETE_HELD.run(connection, {"_id": operation_id, "_holder": holder})
+
+    def take(self, kind: str, key: str) -> Operation | None:
+        """The row of that kind and key, whoever's it is, deleted by this: only one caller gets it."""
+        with self._database.connection() as connection:
+            row = _TAKE_AWAY.first(connection, {"kind": kind, "key": key})
+        return None if row is None else Operation(**row)
 
     def held(self, operation_id: str, holder: str) -> bool:
         """Whether ``holder`` still holds it."""

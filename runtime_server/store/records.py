@@ -32,7 +32,9 @@ class Record:
     ``seen_at`` is when the engine was last known to be as the row says; ``cpus`` and ``memory`` (bytes) are the
     limits that it runs with, None where it has none; ``note`` is what it got otherwise than it asked for;
     ``announced`` is the published port of a session's main service, as the callers of its start were told;
-    ``workspace`` is the volume of its workspace.
+    ``workspace`` is the volume of its workspace. ``address``
+    and ``pid`` are its container's while it runs; ``pausing`` is set while it is being frozen, so that no request is
+    sent there any more; ``active_at`` is when it was last known to be of use to somebody.
     """
 
     runtime_id: str
@@ -65,6 +67,10 @@ class Record:
     cpus: float | None = None
     memory: int | None = None
     workspace: str | None = None
+    address: str | None = None
+    pid: int | None = None
+    pausing: bool = False
+    active_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

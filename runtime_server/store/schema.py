@@ -54,6 +54,10 @@ runtimes = sa.Table(
     sa.Column("note", sa.Text),
     sa.Column("announced", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("workspace", sa.Text),
+    sa.Column("address", sa.Text),
+    sa.Column("pid", sa.Integer),
+    sa.Column("pausing", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("active_at", sa.Float),
     sa.Index("alias", "owner", "name", unique=True, sqlite_where=sa.text(ALIAS_HELD)),
     sa.Index("session", "owner", "session_id", unique=True, sqlite_where=sa.text(SESSION_HELD)),
     sa.Index("page", "owner", "created_at", "runtime_id"),
@@ -71,6 +75,8 @@ history = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("detail", sa.Text),
+    # An id is never used twice, not even that of the last row: followers go on from the last one that they have seen.
+    sqlite_autoincrement=True,
 )
 
 workspaces = sa.Table(

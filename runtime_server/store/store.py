@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from runtime_server.models import RuntimeStatus
 from runtime_server.store.database import Database
+from runtime_server.store.events import Events
 from runtime_server.store.operations import Operations
 from runtime_server.store.records import AliasTaken, Happening, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.schema import ALIAS_HELD, SESSION_HELD, history, runtimes
@@ -104,6 +105,7 @@ class Store:
         self.database = database
         self.operations = Operations(database)
         self.slots = Slots(database, places)
+        self.events = Events(database)
         self.workspaces = Workspaces(database)
 
     def get(self, runtime_id: str) -> Record | None:
@@ -215,6 +217,7 @@ class Store:
         due_at: float | None = None,
         begin: Operation | None = None,
         end: str | None = None,
+        limits: Limits | None = None,
         **values: Any,
     ) -> Record | None:
         """Change a runtime's row, if its status still is one of ``only_from`` (empty: any).
@@ -225,6 +228,7 @@ class Store:
             due_at: only if it expires by this moment.
             begin: an operation that starts with this change.
             end: id of an operation that ends with this change, if the row still fits.
+            limits: what may be in use, the runtime as changed included.
             values: the columns.
 
         Returns:
@@ -233,13 +237,14 @@ class Store:
         Raises:
             IdTaken: ``begin`` is an operation that exists already.
             AliasTaken, SessionTaken: the new status would hold what another has meanwhile.
+            QuotaExceeded: a limit is reached; nothing is changed.
         """
         statement = _update(tuple(sorted(values)), tuple(sorted(only_from)), due_at is not None)
         parameters = {"_id": runtime_id, **values}
         if due_at is not None:
             parameters["_due"] = due_at
         try:
-            if begin is None and end is None:
+            if begin is None and end is None and not limits:
                 with self.database.connection() as connection:
                     row = statement.first(connection, parameters)
             else:
@@ -249,6 +254,8 @@ class Store:
                         self.operations.insert(connection, begin)
                     if end is not None and row is not None:
                         self.operations.delete(connection, end)
+                    if limits and row is not None:
+                        limits.check(connection, _record(dict(row)))
         except (IntegrityError, sqlite3.IntegrityError) as error:
             raise _taken(error) from error
         return None if row is None else _record(row)
@@ -318,6 +325,23 @@ class Store:
     def ended(self) -> list[Record]:
         """Runtimes that have ended and aren't removed."""
         return self._all(sa.select(runtimes).where(runtimes.c.status.in_(["stopped", "error"])))
+
+    def in_state(self, status: RuntimeStatus, since: float = 0.0, *, sleepy: bool = False) -> list[Record]:
+        """All runtimes in that state, seen in it first at that moment or later.
+
+        Args:
+            status: the state.
+            since: Unix time.
+            sleepy: only those whose start names an ``idle_timeout``.
+        """
+        query = sa.select(runtimes).where(runtimes.c.status == status, runtimes.c.seen_at >= since)
+        if sleepy:
+            query = query.where(sa.func.json_extract(runtimes.c.spec, "$.idle_timeout") > 0)
+        return self._all(query)
+
+    def marked(self) -> list[Record]:
+        """Runtimes that are marked as being frozen."""
+        return self._all(sa.select(runtimes).where(runtimes.c.pausing.is_(True)))
 
     def forget(self, before: float) -> list[str]:
         """Delete the records of runtimes that were removed before that moment; returns their ids."""

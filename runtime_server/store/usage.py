@@ -49,6 +49,10 @@ class Limits:
         """Those that a second attempt under a record that there is already can exceed."""
         return replace(self, max_runtimes=0)
 
+    def to_grow(self) -> Limits:
+        """Those that a runtime which is there already can exceed by getting more."""
+        return Limits(max_cpus=self.max_cpus, max_memory=self.max_memory)
+
     def check(self, connection: sa.Connection, record: Record) -> None:
         """Count, where something is limited, with the record and its reservation written already.
 

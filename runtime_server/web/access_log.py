@@ -13,6 +13,8 @@ import structlog
 from runtime_server.web.context import ApiRequest
 
 _ENTRY = "runtime_server.access"
+TAKEN_OVER = "runtime_server.taken_over"
+"""The environment's name for what goes on with the connection instead of a body."""
 _ATTEMPT = re.compile(r"[0-9]{1,4}", re.ASCII)
 _log = structlog.get_logger("runtime_server.access")
 
@@ -42,6 +44,8 @@ class LoggedApp(falcon.App[ApiRequest, falcon.Response]):
     def __call__(self, env: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer as WSGI."""
         body = super().__call__(env, start_response)
+        # Falcon drops the body of a 101, as it must.
+        body = env.pop(TAKEN_OVER, body)
         return _Closing(body, env[_ENTRY]) if _ENTRY in env else body
 
 

@@ -39,7 +39,7 @@ def idempotency_key(req: ApiRequest) -> str | None:
 
 
 def fingerprint(method: str, path: str, document: Any, *, admin: bool = False) -> str:
-    """SHA-256 over what makes two requests the same: method, path, body and whether an admin asks."""
+    """SHA-256 over what makes two requests the same: method, path with query, body and whether an admin asks."""
     if isinstance(document, dict) and _CREDENTIALS in document:
         document = {**document, _CREDENTIALS: None}
     parts = [method, path, document, *(["admin"] if admin else [])]
@@ -70,7 +70,8 @@ def answer_once(
     if key is None:
         set_answer(req, resp, work(), status)
         return
-    same = fingerprint(req.method, req.path, req.context.document, admin=req.context.caller.admin)
+    path = f"{req.path}?{req.query_string}" if req.query_string else req.path
+    same = fingerprint(req.method, path, req.context.document, admin=req.context.caller.admin)
     stored, replayed = calls.once(
         req.context.caller, key, same, lambda: _stored(req, work, status), unrecorded=unrecorded
     )

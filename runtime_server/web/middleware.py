@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from runtime_server.settings import Settings
 from runtime_server.web.access_log import AccessLog
 from runtime_server.web.auth import KeyRing, presented_key
 from runtime_server.web.context import ApiRequest
+from runtime_server.web.peers import Peer
 
 REQUEST_ID = "X-Request-ID"
 
@@ -63,12 +65,18 @@ class Unread:
 
     def process_response(self, req: ApiRequest, _resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
         """Read the body to its end."""
-        if (req.content_length or 0) <= UNREAD or not req.context.authenticated:
+        chunked = bool(req.get_header("Transfer-Encoding") and req.env.get("wsgi.input_terminated"))
+        if (not chunked and (req.content_length or 0) <= UNREAD) or not req.context.authenticated:
             return
         end = time.monotonic() + UNREAD_SECONDS
+        # One read alone takes as long as a slow sender likes.
+        timer = threading.Timer(UNREAD_SECONDS, Peer(req.env).hear_no_more)
+        timer.daemon = True
+        timer.start()
         with suppress(Exception):  # the peer left, and each server says so in its own way
             while time.monotonic() < end and req.env["wsgi.input"].read(UNREAD):
                 pass
+        timer.cancel()
 
 
 class Authentication:
@@ -77,18 +85,21 @@ class Authentication:
     Args:
         keys: the keys that are accepted.
         public: URI templates of routes that are answered without one.
+        ticketed: those where a ticket does, too, which the responder redeems.
     """
 
-    def __init__(self, keys: KeyRing, public: frozenset[str]) -> None:
+    def __init__(self, keys: KeyRing, public: frozenset[str], ticketed: frozenset[str] = frozenset()) -> None:
         self._keys = keys
         self._public = public
+        self._ticketed = ticketed
 
     def process_resource(
         self, req: ApiRequest, _resp: falcon.Response, _resource: object, _params: dict[str, Any]
     ) -> None:
         """Find the caller before any responder runs; OPTIONS tells no more than the documentation."""
         key = presented_key(req.get_header("X-API-Key"), req.get_header("Authorization"))
-        if req.uri_template in self._public or req.method == "OPTIONS":
+        with_ticket = req.uri_template in self._ticketed and key is None and req.get_param("ticket")
+        if req.uri_template in self._public or req.method == "OPTIONS" or with_ticket:
             req.context.caller = self._keys.find(key)
         else:
             req.context.caller = self._keys.caller_of(key)
@@ -120,9 +131,11 @@ def middleware(
     public: frozenset[str],
     rates: Rates | None = None,
     sources: SourceCheck | None = None,
+    *,
+    ticketed: frozenset[str] = frozenset(),
 ) -> list[Any]:
     """The app's middleware; with ``log_level`` above info there is no access log, and no cost of one."""
-    found: list[Any] = [RequestId(settings), SafeHeaders(), Authentication(keys, public), Unread()]
+    found: list[Any] = [RequestId(settings), SafeHeaders(), Authentication(keys, public, ticketed), Unread()]
     if sources is not None:
         found.insert(1, sources)
     if rates is not None and rates.any:

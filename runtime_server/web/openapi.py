@@ -31,6 +31,11 @@ _PATH_PARAMETERS = {
         "example": "workspace-0123456789abcdef",
     },
     "build_id": {"description": "The build's id.", "example": "build-0123456789ab"},
+    "reference": {
+        "description": "The image's reference or id, its slashes as they are or as `%2F`.",
+        "example": "registry.example.com/team/agent:1.4",
+    },
+    "volume": {"description": "The volume's name, its owner's or the engine's.", "example": "cache"},
 }
 
 _DESCRIPTION = (
@@ -53,8 +58,8 @@ def openapi(routes: Sequence[Route]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "security": [{"apiKey": []}, {"bearer": []}],
         "paths": {
-            route.path: {
-                method.lower(): _operation(route.path, operation, routes)
+            route.template: {
+                method.lower(): _operation(route.template, operation, routes)
                 for method, operation in route.operations.items()
             }
             for route in routes
@@ -83,6 +88,9 @@ def _operation(path: str, operation: Operation, routes: Sequence[Route]) -> dict
         if operation.example is not None:
             body["example"] = operation.example
         found["requestBody"] = {"required": True, "content": {operation.media_type: body}}
+    if operation.body:
+        schema = {"type": "string", "format": "binary"}
+        found["requestBody"] = {"required": True, "content": {each: {"schema": schema} for each in operation.body}}
     found["responses"] = _responses(operation)
     if 201 in operation.answers and _names_a_runtime(operation.answers[201].model):
         found["responses"]["201"]["links"] = _links(routes)
@@ -103,14 +111,22 @@ def _responses(operation: Operation) -> dict[str, Any]:
         headers = dict(request_id)
         if operation.mutating:
             headers["Idempotency-Replayed"] = {"$ref": _HEADERS + "IdempotencyReplayed"}
-        found[str(status)] = {
-            "description": answer.description,
-            "headers": headers,
-            "content": {answer.media_type: content, **_lines(answer)},
-        }
+        found[str(status)] = {"description": answer.description, "headers": headers}
+        if answer.media_type:
+            found[str(status)]["content"] = {answer.media_type: content, **_also(answer), **_lines(answer)}
     for status in sorted({each.status for each in operation.problems} - set(operation.answers)):
         found[str(status)] = _problem_response([each for each in operation.problems if each.status == status])
     return found
+
+
+def _also(answer: Answered) -> dict[str, Any]:
+    """The other forms of an answer."""
+    return {
+        media_type: {
+            "schema": {"type": "string", "format": "binary"} if model is None else {"$ref": _SCHEMAS + model.__name__}
+        }
+        for media_type, model in answer.also.items()
+    }
 
 
 def _lines(answer: Answered) -> dict[str, Any]:
@@ -218,7 +234,7 @@ def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
         (model, "serialization")
         for each in operations
         for answer in each.answers.values()
-        for model in answer.lines.values()
+        for model in (*answer.lines.values(), *filter(None, answer.also.values()))
     ]
     _, schema = models_json_schema(list(dict.fromkeys(models)), ref_template=_SCHEMAS + "{model}")
     found: dict[str, Any] = schema["$defs"]

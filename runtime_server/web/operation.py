@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -43,7 +44,8 @@ class Answered:
         description: what it means.
         model: its JSON; None where it isn't JSON.
         example: a value of the model.
-        media_type: where ``model`` is None.
+        media_type: where ``model`` is None; empty: it has no body.
+        also: other media types in which it comes, with the model of each, None where it isn't JSON.
         lines: of a stream: the media types in which it comes instead if it is asked for, and what each line is.
     """
 
@@ -52,6 +54,7 @@ class Answered:
     example: Mapping[str, Any] | Sequence[Any] | None = None
     media_type: str = "application/json"
     lines: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    also: Mapping[str, type[BaseModel] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,12 @@ class Operation:
         answers: by status.
         request: model of the body; None where it has none.
         form: whether the body is a multipart form, not JSON.
+        body: media types of a body that is bytes.
         query: model of the query parameters.
         raises: the problems of its own; those that every operation of its kind has are added.
         public: answered without an API key.
         mutating: takes an ``Idempotency-Key``.
+        ticketed: may come with a ticket instead of a key, which its responder redeems.
         example: a body.
     """
 
@@ -76,10 +81,12 @@ class Operation:
     answers: Mapping[int, Answered]
     request: type[BaseModel] | None = None
     form: bool = False
+    body: tuple[str, ...] = ()
     query: type[BaseModel] | None = None
     raises: tuple[type[Problem], ...] = ()
     public: bool = False
     mutating: bool = False
+    ticketed: bool = False
     example: Mapping[str, Any] | None = None
 
     @property
@@ -99,6 +106,8 @@ class Operation:
         if self.request is not None:
             found |= {BadRequest, BodyTooLarge, UnsupportedMediaType, ValidationFailed}
             found |= set() if self.form else {MalformedJson}
+        if self.body:
+            found |= {BadRequest, UnsupportedMediaType}
         if self.mutating:
             found |= {BadRequest, IdempotencyInFlight, IdempotencyKeyReused}
         return tuple(sorted(found, key=lambda each: (each.status, each.code)))
@@ -112,6 +121,11 @@ class Route:
     resource: type[Resource]
 
     @property
+    def template(self) -> str:
+        """The path as OpenAPI writes it: without what Falcon is told of its parameters."""
+        return re.sub(r"{(\w+):\w+}", r"{\1}", self.path)
+
+    @property
     def operations(self) -> Mapping[str, Operation]:
         """By method."""
         return self.resource.operations
@@ -120,6 +134,11 @@ class Route:
     def public(self) -> bool:
         """Whether it is answered without an API key."""
         return all(each.public for each in self.operations.values())
+
+    @property
+    def ticketed(self) -> bool:
+        """Whether a ticket does instead of a key."""
+        return any(each.ticketed for each in self.operations.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,20 @@ class Peer:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // 3))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
+    def cut(self) -> bool:
+        """Break the connection off, so that the reader sees that something is missing; False where it isn't known."""
+        if self._socket is None:
+            return False
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        return True
+
+    def hear_no_more(self) -> None:
+        """Whatever reads from the sender comes to an end; what is said to it still arrives."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RD)
+
     def gone(self) -> bool:
         """Whether the connection is closed, at least by its other end."""
         return self._socket is not None and bool(self._poll.poll(0))

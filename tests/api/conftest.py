@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import time
@@ -18,6 +19,7 @@ from runtime_server.engine.base import RuntimeSpec
 from runtime_server.engine.memory import MemoryEngine
 from runtime_server.errors import TooManyStreams
 from runtime_server.models import RuntimeStatus
+from runtime_server.runtimes.inside import Inside
 from runtime_server.runtimes.waits import SlowLane
 from runtime_server.service import Service
 from runtime_server.settings import PREFIX, Settings
@@ -27,7 +29,8 @@ from runtime_server.store.records import Record
 from runtime_server.web.auth import KeyRing
 from runtime_server.web.operation import Services
 from runtime_server.web.streaming import Streams
-from tests.api.fakes import NAME, FakeBuilds, FakeCalls, FakeManager, FakeWorkspaces
+from tests.api.fakes import NAME, REFERENCE, VOLUME, FakeBuilds, FakeCalls, FakeManager, FakeWorkspaces, Noting
+from tests.forms import archive
 
 KEY = "k-alice"
 OTHER_KEY = "k-bob"
@@ -74,9 +77,40 @@ def one_runtime(service: Service, engine: MemoryEngine) -> None:
     )
     container = engine.create(spec)
     engine.start(container)
+    engine.write_archive(container, "/", [archive({"srv/page.html": "hello\n"}, packed=False)])
     now = time.time()
-    record = Record(NAME, "alice", RuntimeStatus.RUNNING, "busybox", now, now, container_id=container)
+    record = Record(
+        NAME,
+        "alice",
+        RuntimeStatus.RUNNING,
+        "busybox",
+        now,
+        now,
+        container_id=container,
+        spec={"image": "busybox", "network": "none"},
+    )
     service.store.add(record)
+
+
+def in_stock(engine: MemoryEngine) -> None:
+    """An image that alice has built, one that can be pulled, and a volume of hers."""
+    engine.add_image(REFERENCE)
+    engine.add_pullable("registry.example.com/team/agent:1.4")
+    mine = {labels.INSTANCE: engine.instance, labels.OWNER: "alice", labels.VOLUME: VOLUME}
+    engine.ensure_volume(f"runtime-server-{VOLUME}", mine)
+
+
+def noting(inside: Inside, manager: FakeManager) -> Inside:
+    """What changes something, noted as what a manager is asked."""
+    methods = {
+        "restarts": ("restart",),
+        "changes": ("change",),
+        "images": ("delete",),
+        "volumes": ("delete",),
+        "housekeeping": ("prune",),
+    }
+    found: dict[str, Any] = {name: Noting(getattr(inside, name), manager, *told) for name, told in methods.items()}
+    return dataclasses.replace(inside, **found)
 
 
 @pytest.fixture
@@ -90,6 +124,7 @@ def make_api(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) ->
                 "api_keys": f"alice:{KEY},bob:{OTHER_KEY}",
                 "state_dir": tmp_path,
                 "max_stream": 0.2,
+                "registry_prefix": "registry.test/sandboxes",
             }
             settings = Settings.model_validate(values | changes)
             manager, calls = FakeManager(), FakeCalls()
@@ -103,9 +138,10 @@ def make_api(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) ->
             services.callback(service.close)
             if service.store.get(NAME) is None:
                 one_runtime(service, engine)
+            in_stock(engine)
             streams = Streams(SlowLane(settings.streams, TooManyStreams), settings.heartbeat, settings.max_stream)
             fakes: tuple[Any, Any, Any, Any] = (manager, calls, workspaces, builds)
-            parts = Services(settings, *fakes, inside=service.inside, streams=streams)
+            parts = Services(settings, *fakes, inside=noting(service.inside, manager), streams=streams)
             app = create_api(parts, keys)
             return Api(TestClient(app, headers={"X-API-Key": KEY}), manager, calls, builds, engine)
 

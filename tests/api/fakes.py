@@ -32,11 +32,46 @@ from runtime_server.models import (
 )
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.calls import StoredAnswer
+from runtime_server.web.operation import Route
 
 NAME = "runtime-0123456789ab"
 WORKSPACE = "workspace-0123456789abcdef"
 BUILD = "build-0123456789ab"
+REFERENCE = "registry.test/sandboxes/alice/agent:1"
+VOLUME = "cache"
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def path_of(route: Route, **other: str) -> str:
+    """A path of the route to something that there is, unless it is named."""
+    names = {"runtime_id": NAME, "session_id": "s", "workspace": WORKSPACE, "build_id": BUILD}
+    return route.template.format(**{**names, "reference": REFERENCE, "volume": VOLUME, **other})
+
+
+class Noting:
+    """A part of what is inside of runtimes, whose calls are noted where the manager's are, and are its own.
+
+    Args:
+        part: does what is asked.
+        manager: has ``asked`` and ``fail``.
+        methods: are noted.
+    """
+
+    def __init__(self, part: object, manager: FakeManager, *methods: str) -> None:
+        self._part = part
+        self._manager = manager
+        self._methods = methods
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        if name not in self._methods:
+            return found
+
+        def noted(caller: Caller, *arguments: Any, **named: Any) -> Any:
+            self._manager._note(name, caller.owner, *arguments, named)
+            return found(caller, *arguments, **named)
+
+        return noted
 
 
 class FakeManager:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -14,6 +15,7 @@ from runtime_server.models import StartRequest
 from runtime_server.testing import InMemoryServer, in_memory_server
 from runtime_server.web.operation import Operation, Route
 from tests.forms import build_form
+from tests.unit.conftest import eventually
 
 KEYS = {"alice": "key-alice", "bob": "key-bob", "root": "key-root"}
 NUMBERS = count()
@@ -29,7 +31,7 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[InMemoryServer]:
     keys = "alice:key-alice,bob:key-bob,root+admin:key-root"
-    with in_memory_server(api_keys=keys, registry_prefix="registry.test/sandboxes") as server:
+    with in_memory_server(api_keys=keys, registry_prefix="registry.test/sandboxes", max_stream=0.05) as server:
         yield server
 
 
@@ -67,7 +69,114 @@ def ask(client: TestClient, route: Route, method: str, operation: Operation, nam
     if body is not None and "runtime_id" in body:
         body["runtime_id"] = name
     path = route.path.replace("{runtime_id}", name)
-    return client.simulate_request(method, path, json=body, headers=headers)
+    if operation.body:
+        headers["Content-Type"] = operation.body[0]
+        return client.simulate_request(method, path, body=b"x", headers=headers, params={"path": "/srv/x"})
+    params = {"path": "/srv/x"} if path.endswith("/files") else {}
+    return client.simulate_request(method, path, json=body, headers=headers, params=params)
+
+
+Headers = list[dict[str, str]]
+
+
+def events_are_their_owners(alice: TestClient, bob: TestClient, mine: dict[str, Any], _: Headers) -> None:
+    query = {"after": "0", "follow": "false"}
+    assert mine["runtime_id"] in alice.simulate_get("/events", params=query).text
+    for more in ({}, {"owner": "alice"}, {"owner": "nobody"}, {"status": "running"}):
+        found = bob.simulate_get("/events", params=query | more)
+        assert found.status_code == 200
+        assert '"alice"' not in found.text
+    tried, never = (
+        bob.simulate_get("/events", params=query | {"runtime": name}) for name in (mine["name"], "never-was")
+    )
+    assert told(tried) == told(never)
+    assert tried.status_code == 404
+
+
+def built(alice: TestClient) -> str:
+    image = f"registry.test/sandboxes/alice/agent:{next(NUMBERS)}"
+    build = alice.simulate_post("/build", **build_form(image)).json["build_id"]
+    eventually(lambda: alice.simulate_get(f"/builds/{build}").json["status"] == "SUCCESS")
+    return image
+
+
+def images_are_their_builders(alice: TestClient, bob: TestClient, _: dict[str, Any], __: Headers) -> None:
+    image = built(alice)
+    assert image in alice.simulate_get("/images").text
+    assert "sandboxes/alice" not in bob.simulate_get("/images").text
+
+
+def images_are_pulled_by_their_builders(
+    alice: TestClient, bob: TestClient, _: dict[str, Any], headers: Headers
+) -> None:
+    answers = [
+        bob.simulate_post("/images/pull", json={"image": image}, headers=more)
+        for image, more in zip((built(alice), "registry.test/sandboxes/alice/none:1"), headers, strict=True)
+    ]
+    for each in answers:
+        assert each.json.pop("image").startswith("registry.test/sandboxes/alice/")
+        assert each.status_code == 404
+    tried, never = ({**each.json, "image": None, "request_id": None} for each in answers)
+    assert tried == never
+
+
+def images_are_deleted_by_their_builders(
+    alice: TestClient, bob: TestClient, _: dict[str, Any], headers: Headers
+) -> None:
+    image = built(alice)
+    tried, never, others = (
+        bob.simulate_delete(f"/images/{each}", headers=more)
+        for each, more in zip((image, "registry.test/sandboxes/alice/none:1", "busybox"), [*headers, {}], strict=True)
+    )
+    assert told(tried) == told(never) == told(others)
+    assert (tried.status_code, tried.json["code"]) == (403, "admin-only")
+    assert alice.simulate_delete(f"/images/{image}").json["changed"]
+
+
+def volumes_are_their_owners(alice: TestClient, bob: TestClient, _: dict[str, Any], headers: Headers) -> None:
+    name = f"alices-{next(NUMBERS)}"
+    start(alice, volumes=[{"host_path": name, "container_path": "/c"}])
+    (volume,) = [each for each in alice.simulate_get("/volumes").json["volumes"] if each["name"] == name]
+    for query in ({}, {"owner": "alice"}, {"sizes": "true"}):
+        found = bob.simulate_get("/volumes", params=query)
+        assert (found.status_code, {each["owner"] for each in found.json["volumes"]} <= {"bob"}) == (200, True)
+    for tried in (name, volume["volume"]):
+        for query in ({}, {"owner": "alice"}):
+            answers = [told(bob.simulate_delete(f"/volumes/{each}", params=query)) for each in (tried, "never-was")]
+            assert answers[0] == answers[1]
+            assert answers[0][0] == 404
+    keyed = [
+        told(bob.simulate_delete(f"/volumes/{each}", headers=more))
+        for each, more in zip((name, "never-was"), headers, strict=True)
+    ]
+    assert keyed[0] == keyed[1]
+
+
+def pruning_spares_others(alice: TestClient, bob: TestClient, _: dict[str, Any], headers: Headers) -> None:
+    theirs = start(alice)["runtime_id"]
+    alice.simulate_post("/stop", json={"runtime_id": theirs})
+    asked = {"workspaces_unused_for": 0}
+    for more in ({"dry_run": True}, {}):
+        found = bob.simulate_post("/maintenance/prune", json=asked | more, headers=headers[0] if not more else {})
+        assert (found.status_code, found.json["runtimes"], found.json["workspaces"]) == (200, [], [])
+    for wrong in ({"owner": "alice"}, {"owner": "nobody"}, {"build_cache": True}):
+        refused = bob.simulate_post("/maintenance/prune", json=wrong)
+        assert (refused.status_code, refused.json["code"]) == (403, "admin-only")
+    assert alice.simulate_get(f"/runtimes/{theirs}").json["status"] == "stopped"
+    pruned = alice.simulate_post("/maintenance/prune", json={"owner": "alice"}).json
+    assert theirs in pruned["runtimes"]
+
+
+SHARED = {
+    "followEvents": events_are_their_owners,
+    "listImages": images_are_their_builders,
+    "pullImage": images_are_pulled_by_their_builders,
+    "deleteImage": images_are_deleted_by_their_builders,
+    "listVolumes": volumes_are_their_owners,
+    "deleteVolume": volumes_are_their_owners,
+    "prune": pruning_spares_others,
+}
+"""How routes that name no runtime are tried with what is another's."""
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "idempotent"])
@@ -95,7 +204,7 @@ def test_anothers_runtime_is_as_one_that_never_was(
             for name, more in zip((mine[kind], missing), headers, strict=True)
         )
         assert told(tried) == told(never)
-        assert tried.status_code == 404
+        assert tried.status_code == (426 if operation.ticketed else 404)
         assert {key: n for key, n in (server.engine.calls - calls).items() if key not in {"ping", "list"}} == {}
     elif operation.id == "startRuntime":
         other = bob.simulate_post(
@@ -139,6 +248,8 @@ def test_anothers_runtime_is_as_one_that_never_was(
             assert found.status_code == 200
             assert {each["owner"] for each in found.json["workspaces"]} <= {"bob"}
             assert mine["session_id"] not in found.text
+    elif operation.id in SHARED:
+        SHARED[operation.id](alice, bob, mine, headers)
     elif "build" in route.path or "image" in route.path or "registry" in route.path:
         anothers_build_is_as_one_that_never_was(alice, bob, route, method, headers)
     else:
@@ -258,7 +369,7 @@ def test_every_answer_has_safe_headers(as_owner: Clients, method: str, path: str
             as_owner("alice")
             .simulate_request(
                 method,
-                path.format(runtime_id="nope", session_id="nope", workspace="nope", build_id="nope"),
+                re.sub("{[^}]+}", "nope", path),
                 headers=headers,
             )
             .headers

@@ -13,7 +13,8 @@ from tests.schema.exploring import NAMES, OPERATIONS, PREFIX, opened, try_operat
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[InMemoryServer]:
-    with in_memory_server(max_wait=0.02, idempotency_wait=0, registry_prefix=PREFIX) as server:
+    short = {"max_wait": 0.02, "idempotency_wait": 0, "max_stream": 0.05, "heartbeat": 0.05}
+    with in_memory_server(**short, registry_prefix=PREFIX) as server:
         yield server
 
 

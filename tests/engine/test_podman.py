@@ -127,6 +127,26 @@ def test_a_life_with_a_port_a_variable_and_a_volume(served: Served) -> None:
     assert served.containers() == []
 
 
+def test_files_there_and_back(served: Served) -> None:
+    client, name = served.client, served.start().runtime_id
+    for state in (RuntimeStatus.RUNNING, RuntimeStatus.PAUSED):
+        assert client.get_runtime(name).status is state
+        client.put_file(name, "/srv/deep/file", b"content", mode=0o640, owner="12:34")
+        assert client.get_file(name, "/srv/deep/file") == b"content"
+        (entry,) = client.list_files(name, "/srv/deep")
+        assert (entry.name, entry.mode, entry.owner, entry.size) == ("file", "0640", "12:34", 7)
+        with pytest.raises(errors.PathNotFound):
+            client.get_file(name, "/srv/no")
+        with pytest.raises(errors.PathConflict):
+            client.put_file(name, "/srv/deep", b"")
+        with pytest.raises(errors.PathConflict):
+            client.put_file(name, "/srv/deep/file/below", b"")
+        client.delete_file(name, "/srv/deep", recursive=True)
+        assert client.list_files(name, "/srv") == []
+        client.pause_runtime(name)
+    client.remove_runtime(name)
+
+
 def test_the_grace_reaches_a_paused_process(served: Served) -> None:
     name = served.start("trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done").runtime_id
     served.lines(name, 1)

@@ -72,6 +72,7 @@ class Site:
     folder: Path
     port: int = field(default_factory=free_port)
     key: str = field(default_factory=lambda: secrets.token_hex(16))
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -92,6 +93,7 @@ class Site:
             "RUNTIME_SERVER_API_KEYS": f"default:{self.key}",
             "RUNTIME_SERVER_WORKERS": "1",
             "RUNTIME_SERVER_MAX_WAIT": "30",
+            **{f"RUNTIME_SERVER_{key}": value for key, value in self.settings.items()},
         }
 
     def render(self, *arguments: str, **settings: str) -> str:

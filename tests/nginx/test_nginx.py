@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import requests
 
 from runtime_server import RetryPolicy, RuntimeServerClient, errors
 from runtime_server.models import RuntimeStatus
-from tests.nginx.conftest import Site
+from tests.nginx.conftest import Site, eventually
 
 SAFE = {
     "cache-control": "no-store",
@@ -43,8 +44,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, nginx: str) -> tuple[P
         {"BIND": "", "HOST": "::1", "PORT": "8090", "TRUSTED_PROXIES": "::1"},
         {"DOMAIN": "runtimes.example.com", "MAX_BODY_BYTES": "4096", "MAX_WAIT": "3600"},
         {"BIND": 'unix:/tmp/with"quotes\\and;semicolons.sock'},
+        {"DOMAIN": "runtimes.example.com", "ROUTING": "subdomain"},
+        {"DOMAIN": "runtimes.example.com", "ROUTING": "path"},
     ],
-    ids=["socket", "tcp", "tcp6", "named", "odd"],
+    ids=["socket", "tcp", "tcp6", "named", "odd", "subdomain", "path"],
 )
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_nginx_takes_what_is_rendered(
@@ -55,7 +58,8 @@ def test_nginx_takes_what_is_rendered(
     state = site.folder / "state"
     state.mkdir(mode=0o700)
     (state / "network.json").write_text(json.dumps({"172.18.0.0/16": ["172.18.0.1"], "fd12::/64": ["fd12::1"]}))
-    text = site.render("--listen", f"127.0.0.1:{site.port}", "--connections", "10", **settings)
+    settings = {"GATEWAY_DIR": str(site.folder), **settings}
+    text = site.render("--check", "--listen", f"127.0.0.1:{site.port}", "--connections", "10", **settings)
     site.check(text)
     assert text.index("allow 172.18.0.1;") < text.index("deny 172.18.0.0/16;")
     assert text.index("allow fd12::1;") < text.index("deny fd12::/64;")
@@ -120,6 +124,82 @@ def test_an_upload_may_be_larger_and_has_a_limit_too(site: Site) -> None:
         refused = requests.post(f"{site.url}/build", files=form, headers=headers, timeout=60)
         assert (refused.status_code, refused.json()["limit"]) == (413, 1024 * 1024 * 7 // 5 + 1_048_576)
         is_problem(refused, "body-too-large")
+
+
+def test_files_are_passed_on_as_they_come(site: Site) -> None:
+    site.settings = {"MAX_UPLOAD": "3m", "STREAMS": "1"}
+    content = b"x" * 2_500_000
+    with site.served(), site.proxied(), site.client(retry=RetryPolicy(max_attempts=1)) as client:
+        runtime = client.start_runtime(image="busybox").runtime_id
+
+        def begun() -> bool:
+            try:
+                client.list_files(runtime, "/srv")
+            except errors.TooManyStreams:
+                return True
+            return False
+
+        def pieces() -> Iterator[bytes]:
+            yield content[:2_000_000]
+            eventually(begun, "the service has the request before all of it was sent")
+            yield content[2_000_000:]
+
+        url, headers = f"{site.url}/runtimes/{runtime}/files?path=/srv/big", {"X-API-Key": site.key}
+        for body in (pieces(), _Sized(pieces(), len(content))):  # chunked, and with a length
+            sent = requests.put(url, data=body, headers=headers, timeout=60)
+            assert (sent.status_code, sent.json()["bytes"]) == (200, len(content))
+            assert client.get_file(runtime, "/srv/big") == content
+            client.delete_file(runtime, "/srv/big")
+        assert list((site.folder / "body").glob("**/*")) == []
+        with pytest.raises(errors.BodyTooLarge):
+            client.put_file(runtime, "/srv/big", b"x" * 3_500_000)
+        stranger = requests.put(url, data=content, headers={"X-API-Key": "wrong"}, timeout=60)
+        is_problem(stranger, "unauthorized")
+        assert client.list_files(runtime, "/srv") == []
+
+
+class _Sized:
+    """Pieces whose length together is known."""
+
+    def __init__(self, pieces: Iterator[bytes], length: int) -> None:
+        self._pieces = pieces
+        self._length = length
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def __len__(self) -> int:
+        return self._length
+
+
+def test_a_terminal_goes_through(running: Site) -> None:
+    with running.client() as client:
+        runtime = client.start_runtime(image="busybox").runtime_id
+        with client.terminal(runtime, "cat", rows=24, columns=80) as terminal:
+            for _ in range(3):
+                terminal.send(b"x" * 100_000)
+                size = 0
+                while size < 100_000:
+                    size += len(terminal.receive(60) or b"")
+            terminal.resize(50, 132)
+        # With a ticket, as a page of this address would have it.
+        ticket = client.make_terminal_ticket(runtime).ticket
+        handshake = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Origin": running.url,
+        }
+        url = f"{running.url}/runtimes/{runtime}/terminal?ticket={ticket}"
+        with requests.get(url, headers=handshake, stream=True, timeout=60) as answer:
+            assert answer.status_code == 101
+            assert answer.headers["Sec-WebSocket-Accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        again = requests.get(url, headers=handshake, timeout=60)
+        assert (again.status_code, again.json()["code"]) == (401, "unauthorized")
+        foreign = requests.get(url, headers={**handshake, "Origin": "https://evil.example"}, timeout=60)
+        assert (foreign.status_code, foreign.json()["code"]) == (403, "policy-refused")
+        client.remove_runtime(runtime)
 
 
 def is_problem(found: requests.Response, code: str) -> None:

@@ -39,13 +39,22 @@ SELDOM_ALLOWED: Final = (
 
 PREFIX: Final = "registry.test/sandboxes"
 """``registry_prefix`` of servers that are explored."""
-OPERATIONS: Final = [(route.path, method) for route in ROUTES for method in route.operations]
+OPERATIONS: Final = [(route.template, method) for route in ROUTES for method in route.operations]
 NAMES: Final = [each.id for route in ROUTES for each in route.operations.values()]
+
+
+def _volume(client: RuntimeServerClient) -> str:
+    """A volume that no runtime has any more."""
+    mount = {"host_path": "cache", "container_path": "/cache"}
+    client.remove_runtime(client.start_runtime(image="busybox", volumes=[mount]).runtime_id)
+    return "cache"
 
 
 TARGETS: Final[dict[str, Callable[[RuntimeServerClient], str]]] = {
     "runtime_id": lambda client: client.start_runtime(image="busybox").runtime_id,
     "build_id": lambda client: client.build_image(archive(), f"{client.registry_prefix()}/agent:2").build_id,
+    "reference": lambda client: f"{client.registry_prefix()}/agent:2",
+    "volume": _volume,
 }
 """Makes what requests are about, by the name of what names it: a generated id is never one that there is."""
 
@@ -94,6 +103,13 @@ def aim(body: Any, *, sure: bool = False) -> None:
         body["image"] = "busybox"
         for name in SELDOM_ALLOWED if sure else ():
             body.pop(name, None)
+
+
+def aim_at_files(case: Any) -> None:
+    """Make a request about files one about the folder that there is, or a file in it."""
+    if case.path.endswith("/files"):
+        case.query |= {"path": "/", "list": True} if case.method == "GET" else {"path": "/page.html"}
+        case.query.pop("owner", None)
 
 
 def try_operation(

@@ -10,7 +10,18 @@ import pytest
 from schemathesis import GenerationMode
 
 from runtime_server.testing import InMemoryServer, in_memory_server
-from tests.schema.exploring import EXCLUDED, INCLUDED, NAMES, OPERATIONS, PREFIX, aim, explored, opened, try_operation
+from tests.schema.exploring import (
+    EXCLUDED,
+    INCLUDED,
+    NAMES,
+    OPERATIONS,
+    PREFIX,
+    aim,
+    aim_at_files,
+    explored,
+    opened,
+    try_operation,
+)
 
 EXAMPLES = 70
 """Requests to each operation, of each kind."""
@@ -40,7 +51,9 @@ def test_every_chain_along_the_links_is_as_told(server: InMemoryServer) -> None:
     owner = 0
     seen: Counter[tuple[str, int]] = Counter()
     schema = opened(server, lambda: f"key-{owner}")
-    linked = schema.raw_schema["paths"]["/start"]["post"]["responses"]["201"]["links"]
+    linked = set(schema.raw_schema["paths"]["/start"]["post"]["responses"]["201"]["links"])
+    # A terminal takes over the server's connection, which there is none here; tests/contract opens real ones.
+    linked -= {"openTerminal"}
     # What is wrong in itself was tried above; here are right requests, at whatever state they meet.
     schema.config.generation.update(modes=[GenerationMode.POSITIVE])
     chained = schema.include(operation_id=["startRuntime", *linked])
@@ -53,6 +66,7 @@ def test_every_chain_along_the_links_is_as_told(server: InMemoryServer) -> None:
 
         def before_call(self, case: Any) -> None:
             aim(case.body, sure=True)
+            aim_at_files(case)
 
         def after_call(self, response: Any, case: Any) -> None:
             super().after_call(response, case)

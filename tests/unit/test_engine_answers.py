@@ -11,9 +11,12 @@ import requests
 import requests.exceptions
 import urllib3.exceptions
 
-from runtime_server.engine import answers
+from runtime_server.engine import answers, files
 from runtime_server.engine.base import ContainerMissing, NameTaken
+from runtime_server.engine.files import NotAFolder, PathMissing, ReadOnly
+from runtime_server.engine.stock import ImageInUse
 from runtime_server.errors import (
+    ArchiveInvalid,
     CommandNotExecutable,
     CommandNotFound,
     EngineFailed,
@@ -369,7 +372,58 @@ EXAMPLES: list[tuple[str, str, int, str, type[Exception], dict[str, Any]]] = [
         answers.StillPaused,
         {},
     ),
+    ("path missing", "archive", 404, "Could not find the file /no in container web", files.PathMissing, {}),
+    ("path not a folder", "archive", 400, "extraction point is not a directory", files.NotAFolder, {}),
+    (
+        "path not a folder",
+        "archive",
+        400,
+        'cannot overwrite directory "/x" with non-directory',
+        files.NotAFolder,
+        {},
+    ),
+    ("path read-only", "archive", 403, "container rootfs is marked read-only", files.ReadOnly, {}),
+    ("archive refused", "archive", 500, 'invalid symlink "/srv/link" -> "../etc/passwd"', ArchiveInvalid, {}),
+    ("archive refused", "archive", 500, "archive/tar: invalid tar header", ArchiveInvalid, {}),
     ("read-only root", "folder", 500, "container rootfs is marked read-only", answers.ReadOnlyRoot, {}),
+    ("image missing", "remove_image", 404, "No such image: none:1", ImageNotFound, {"image": "asked"}),
+    (
+        "limit in use",
+        "update",
+        500,
+        "Cannot update container 4f: OCI runtime update failed: failed to write 6291456: write "
+        "/sys/fs/cgroup/memory/docker/4f/memory.limit_in_bytes: device or resource busy: unknown",
+        LimitOutOfRange,
+        {},
+    ),
+    (
+        "limit",
+        "update",
+        400,
+        "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available",
+        LimitOutOfRange,
+        {},
+    ),
+    (
+        "update not allowed",
+        "update",
+        409,
+        'Cannot update container 4f: Container is marked for removal and cannot be "update".',
+        InvalidState,
+        {"runtime_status": None, "allowed_actions": None},
+    ),
+    ("path missing", "archive", 404, "Could not find the file /none in container 4f", PathMissing, {}),
+    ("path not a folder", "archive", 400, "extraction point is not a directory", NotAFolder, {}),
+    ("path read-only", "archive", 403, "container rootfs is marked read-only", ReadOnly, {}),
+    (
+        "image in use",
+        "remove_image",
+        409,
+        'conflict: unable to remove repository reference "a:1" (must force) - container 4f is using its referenced '
+        "image 9b0c",
+        ImageInUse,
+        {},
+    ),
     (
         "removal in progress",
         "remove",

@@ -9,6 +9,7 @@ import pytest
 
 from runtime_server.engine import labels, translate
 from runtime_server.engine.base import ContainerState, EngineEvent, Listed, Mount, Publish, RuntimeSpec, Snapshot
+from runtime_server.engine.stock import PullLayer
 from runtime_server.errors import ImageReferenceInvalid
 from runtime_server.models import HostPort
 
@@ -102,6 +103,12 @@ def test_a_specification_with_nothing_leaves_all_else_to_image_and_engine() -> N
         "Hostname": "runtime-0123456789ab",
         "HostConfig": {"Init": True},
     }
+
+
+def test_ports_that_are_exposed_only() -> None:
+    body = translate.create_body(RuntimeSpec("runtime-0", "busybox", LABELS, exposed=("8000/tcp", "53/udp")))
+    assert body["ExposedPorts"] == {"8000/tcp": {}, "53/udp": {}}
+    assert "PortBindings" not in body["HostConfig"]
 
 
 @pytest.mark.parametrize("network", ["host", "container:abc"])
@@ -322,7 +329,9 @@ def test_the_progress_of_a_pull() -> None:
         {"status": "Status: Downloaded newer image"},
     ]
 
-    assert [progress.sentence(each) for each in messages] == [
+    states = [progress.state(each) for each in messages]
+
+    assert [each.sentence for each in states] == [
         "Pulling",
         "Pulling: 0 of 1 layers",
         "Pulling: 1 of 2 layers",
@@ -330,3 +339,19 @@ def test_the_progress_of_a_pull() -> None:
         "Pulling: 2 of 2 layers, 3.0 of 3.0 MB",
         "Pulling: 2 of 2 layers, 3.0 of 3.0 MB",
     ]
+    assert [each.layers[0] for each in states[3:5]] == [
+        PullLayer("a", "Downloading", 1_500_000, 3_000_000),
+        PullLayer("a", "Pull complete", 3_000_000, 3_000_000),
+    ]
+    assert states[4].layers[1] == PullLayer("b", "Already exists")
+
+
+def test_layers_that_are_unpacked_are_downloaded() -> None:
+    progress = translate.PullProgress()
+    progress.state({"status": "Downloading", "id": "a", "progressDetail": {"current": 1_000_000, "total": 2_000_000}})
+    loaded = progress.state({"status": "Download complete", "id": "a"})
+    unpacked = progress.state({"status": "Extracting", "id": "a", "progressDetail": {"current": 3, "total": 9}})
+
+    assert loaded.layers == (PullLayer("a", "Download complete", 2_000_000, 2_000_000),)
+    assert unpacked.layers == (PullLayer("a", "Extracting", 3, 9),)
+    assert unpacked.sentence == "Pulling: 0 of 1 layers, 2.0 of 2.0 MB"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
@@ -18,9 +21,12 @@ from runtime_server.engine.base import (
     RuntimeSpec,
     Snapshot,
 )
+from runtime_server.engine.files import PathMissing
 from runtime_server.engine.inside import ExecSpec, LogQuery
+from runtime_server.engine.limits import NewLimits
 from runtime_server.engine.memory import METHODS, MemoryEngine
 from runtime_server.engine.memory_images import Program, normalise
+from runtime_server.engine.stock import PullState
 from runtime_server.errors import (
     CommandNotExecutable,
     EngineFailed,
@@ -86,12 +92,15 @@ def test_malformed_references(reference: str) -> None:
 
 def test_image_that_has_to_be_pulled(engine: MemoryEngine) -> None:
     engine.add_pullable("me/agent:1", exposed=["8000/tcp"])
-    steps: list[str] = []
+    steps: list[PullState] = []
 
     assert not engine.image_present("me/agent:1")
     engine.pull("me/agent:1", login=RegistryLogin("me", "secret"), progress=steps.append)
     assert engine.image_present("docker.io/me/agent:1")
-    assert len(steps) == 2
+    assert [[(each.phase, each.current) for each in step.layers] for step in steps] == [
+        [("Downloading", 500_000)],
+        [("Pull complete", 1_000_000)],
+    ]
     assert engine.inspect(run(engine, image="me/agent:1")).ports == {"8000/tcp": []}
     with pytest.raises(ImageNotFound):
         engine.pull("me/agent:2")
@@ -238,6 +247,18 @@ def test_failure_before_or_after_acting(engine: MemoryEngine, after: bool, state
     assert engine.inspect(container).state == state
 
 
+def tar() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w"):
+        pass
+    return out.getvalue()
+
+
+def absent(call: Callable[[], object]) -> None:
+    with suppress(PathMissing):
+        call()
+
+
 SEEN = Snapshot("runtime-0", "runtime-0", ContainerState.RUNNING, "busybox", {})
 CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "ping": lambda engine: engine.ping(),
@@ -255,10 +276,25 @@ CALLS: dict[str, Callable[[MemoryEngine], object]] = {
     "list": lambda engine: engine.list(),
     "logs": lambda engine: engine.logs("runtime-0"),
     "http_status": lambda engine: engine.http_status(SEEN, 80, "/health", 1),
+    "http_json": lambda engine: engine.http_json(SEEN, 80, "/server_info", 1),
+    "connections": lambda engine: engine.connections("runtime-0", None),
+    "commands": lambda engine: engine.commands("runtime-0"),
     "command_status": lambda engine: engine.command_status("runtime-0", ("true",), 1),
     "log_entries": lambda engine: engine.log_entries("runtime-0", LogQuery()),
     "exec": lambda engine: engine.exec("runtime-0", ExecSpec(("true",), "m")),
     "exec_state": lambda engine: engine.exec_state("none"),
+    "sample": lambda engine: engine.sample("runtime-0"),
+    "set_limits": lambda engine: engine.set_limits("runtime-0", NewLimits(cpus=1.5)),
+    "file_entry": lambda engine: engine.file_entry("runtime-0", "/"),
+    "read_archive": lambda engine: engine.read_archive("runtime-0", "/").close(),
+    "write_archive": lambda engine: engine.write_archive("runtime-0", "/", [tar()]),
+    "list_folder": lambda engine: engine.list_folder("runtime-0", "/", 10),
+    "delete_path": lambda engine: absent(lambda: engine.delete_path("runtime-0", "/none", recursive=False)),
+    "file_owner": lambda engine: engine.file_owner("runtime-0", None),
+    "list_images": lambda engine: engine.list_images(),
+    "delete_image": lambda engine: engine.delete_image("none"),
+    "build_cache": lambda engine: engine.build_cache(0),
+    "prune_build_cache": lambda engine: engine.prune_build_cache(0),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("ours"),
     "find_network": lambda engine: engine.find_network("ours"),

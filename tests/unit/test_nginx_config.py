@@ -14,11 +14,14 @@ from click.testing import CliRunner
 from runtime_server.cli.main import main
 from runtime_server.cli.serve import check_socket
 from runtime_server.nginx.api import api_config
+from runtime_server.nginx.site import API, GATEWAY, site
 from runtime_server.nginx.template import UnfitForNginx, quoted
 from runtime_server.settings import Settings
 
-EXAMPLE = Path(__file__).parents[2] / "deploy/nginx/runtime-server.conf"
+EXAMPLES = Path(__file__).parents[2] / "deploy/nginx"
 NAME = "runtimes.example.com"
+FOLDER = f"/etc/letsencrypt/live/{NAME}"
+SHIPPED = {"domain": NAME, "tls_certificate": f"{FOLDER}/fullchain.pem", "tls_key": f"{FOLDER}/privkey.pem"}
 
 
 def settings(**values: object) -> Settings:
@@ -33,10 +36,19 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     os.environ.pop("RUNTIME_SERVER_STATE_DIR", None)
 
 
-def test_the_shipped_example_is_what_is_rendered() -> None:
-    folder = f"/etc/letsencrypt/live/{NAME}"
-    chosen = settings(domain=NAME, tls_certificate=f"{folder}/fullchain.pem", tls_key=f"{folder}/privkey.pem")
-    assert EXAMPLE.read_text(encoding="utf-8") == api_config(chosen)
+def test_the_shipped_examples_are_what_is_rendered() -> None:
+    rendered = site(settings(**SHIPPED, routing="subdomain"))
+    assert {path.name: path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.conf")} == rendered
+    # The API's is the same where there is no gateway.
+    assert site(settings(**SHIPPED)) == {API: rendered[API]}
+
+
+def test_by_path_the_runtimes_are_locations_of_the_apis_server() -> None:
+    files = site(settings(**SHIPPED, routing="path"))
+    assert 'location ~ "^/runtime-[0-9a-f]{12}(/|$)" {' in files[API]
+    assert "server {" not in files[GATEWAY]
+    assert "upstream runtime_server_gateway {" in files[GATEWAY]
+    assert 'server_name "*.runtimes.example.com";' in site(settings(**SHIPPED, routing="subdomain"))[GATEWAY]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +115,37 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monk
     assert run(main, ["nginx-config", "--state-dir", str(tmp_path)]).stderr == ""
     wrong = run(main, ["nginx-config", "--state-dir", str(tmp_path), "--listen", "every:where"])
     assert (wrong.exit_code, "no address and port" in wrong.stderr) == (1, True)
+
+
+def test_the_command_writes_both_files_where_nginx_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = CliRunner().invoke
+    values = {"BIND": "unix:/run/runtime-server/api.sock", "DOMAIN": NAME, "ROUTING": "subdomain"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"RUNTIME_SERVER_{name}", value)
+    command = ["nginx-config", "--state-dir", str(tmp_path / "none"), "--check", "--output", str(tmp_path)]
+    checked: list[dict[str, str]] = []
+    monkeypatch.setattr("runtime_server.nginx.site.check", checked.append)
+    assert run(main, command).exit_code == 0
+    assert checked == [{each.name: each.read_text() for each in tmp_path.glob("*.conf")}]
+    assert set(checked[0]) == {API, GATEWAY}
+
+    (tmp_path / API).write_text("as it was")
+    for refusal in (UnfitForNginx("nginx refuses it: no such thing"), FileNotFoundError()):
+
+        def refuse(_: object, refusal: Exception = refusal) -> None:
+            raise refusal
+
+        monkeypatch.setattr("runtime_server.nginx.site.check", refuse)
+        refused = run(main, command)
+        assert (refused.exit_code, "nginx" in refused.stderr) == (1, True)
+        assert (tmp_path / API).read_text() == "as it was"
+
+    # A gateway of earlier settings goes.
+    monkeypatch.setenv("RUNTIME_SERVER_ROUTING", "published")
+    assert run(main, [each for each in command if each != "--check"]).exit_code == 0
+    assert [each.name for each in tmp_path.glob("*.conf")] == [API]
 
 
 def test_a_socket_that_cant_be_made_is_explained(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_each_rule_has_its_setting(
 
 def test_every_rule_is_tested() -> None:
     here = {
-        "ALLOWED_IMAGES", "ALLOWED_RESTART_POLICIES", "VOLUME_ROOTS", "RESTART_HOST_PATHS", "EXEC_USERS",
+        "ALLOWED_IMAGES", "ALLOWED_RESTART_POLICIES", "VOLUME_ROOTS", "RESTART_HOST_PATHS", "EXEC_USERS", "ORIGINS",
     }  # fmt: skip
     assert {rule.setting for rule in RULES} == {setting for setting, *_ in RULED} | here
     assert {rule.setting.lower() for rule in RULES} <= set(Settings.model_fields)
@@ -198,3 +198,15 @@ def test_a_volume_is_its_owners_own() -> None:
 def test_a_setting_that_is_none_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Settings.model_validate(wrong)
+
+
+@pytest.mark.parametrize("routing", ["subdomain", "path"])
+def test_behind_the_gateway_no_port_is_published(routing: str) -> None:
+    behind = {"routing": routing, "domain": "box.example"}
+    ports = [{"container_port": 80, "host_port": 80}, {"container_port": 53, "protocol": "udp"}]
+    spec = spec_of(behind, ports=ports)
+    assert (spec.ports, spec.exposed) == ((), ("80/tcp", "53/udp"))
+    policy = Policy(Settings.model_validate(behind))
+    asked = StartRequest.model_validate({"image": "busybox", "ports": ports})
+    assert "no port is published" in (policy.note(asked, None) or "")
+    assert policy.note(asked.model_copy(update={"ports": asked.ports[1:]}), None) is None

@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 
 from runtime_server.engine.memory import MemoryEngine
+from runtime_server.engine.stock import PullState
 from runtime_server.errors import EngineTimeout, ImageNotFound, ImagePullFailed
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes.holders import Holder
@@ -38,7 +39,7 @@ def make(engine: MemoryEngine, store: Store, tmp_path: Path, request: pytest.Fix
     return pulls
 
 
-def pull(pulls: Pulls, told: Callable[[str], None] = lambda _: None, image: str = IMAGE) -> None:
+def pull(pulls: Pulls, told: Callable[[PullState], None] = lambda _: None, image: str = IMAGE) -> None:
     pulls.pull(image, platform=None, login=None, progress=told)
 
 
@@ -55,7 +56,7 @@ def test_several_processes_share_one_pull_and_its_outcome(
             raise failure
 
     engine.hook("pull", hold, times=1)
-    told: list[list[str]] = [[], [], []]
+    told: list[list[PullState]] = [[], [], []]
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(pull, make()[0])
         assert begun.wait(DEADLINE)
@@ -82,7 +83,7 @@ def test_what_comes_afterwards_pulls_again(engine: MemoryEngine, make: MakePulls
 def test_a_dead_process_pull_is_begun_anew(engine: MemoryEngine, make: MakePulls, store: Store) -> None:
     pulls, holder = make()
     assert store.operations.claim(pulls._new(f"{IMAGE} "))
-    told: list[str] = []
+    told: list[PullState] = []
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(pull, make()[0], told.append)
         eventually(lambda: told)
@@ -93,7 +94,7 @@ def test_a_dead_process_pull_is_begun_anew(engine: MemoryEngine, make: MakePulls
 
 
 def test_whoever_no_longer_wants_it_leaves_it_to_others(engine: MemoryEngine, make: MakePulls) -> None:
-    def enough(_: str) -> None:
+    def enough(_: PullState) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -10,6 +10,7 @@ import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ import pytest
 from runtime_server.engine import labels
 from runtime_server.engine.base import Engine, RegistryLogin, RuntimeSpec
 from runtime_server.engine.docker import DockerEngine
+from runtime_server.engine.files import NoAccess, PathMissing
 from runtime_server.engine.inside import ExecSpec, LogQuery
+from runtime_server.engine.limits import NewLimits
 
 DOCUMENT = Path(__file__).parents[2] / "SECURITY.md"
 ID = "ab" * 32
 SPEC = RuntimeSpec(runtime_id="runtime-0123456789ab", image="busybox:1", labels={})
 CONTAINER = {
     "Id": ID,
+    "ExecIDs": [ID],
     "Name": "/runtime-0123456789ab",
     "Created": "2026-01-31T12:00:00Z",
     "RestartCount": 0,
@@ -50,6 +54,7 @@ def _tar(name: str, content: bytes) -> bytes:
     return out.getvalue()
 
 
+SAMPLE = {"read": "2026-01-31T12:00:00Z", "cpu_stats": {}, "memory_stats": {}}
 PASSWD = _tar("passwd", b"app:x:1000:1000::/:/bin/sh")
 
 
@@ -62,7 +67,7 @@ class FakeEngine(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = re.sub(r"^/v[0-9.]+(?=/)", "", self.path.partition("?")[0])
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         self.asked.add(f"{self.command} {shape(path)}")
         status, answer = self._told(path, json.loads(body) if body.startswith(b"{") else {})
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
@@ -74,6 +79,17 @@ class FakeEngine(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content if status != 204 else b"")
+
+    def _body(self) -> bytes:
+        """What was sent; left unread, it would be taken for the connection's next request."""
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
 
     do_GET = do_POST = do_DELETE = do_PUT = do_HEAD = _answer
 
@@ -102,6 +118,11 @@ class FakeEngine(BaseHTTPRequestHandler):
             "POST /containers/{name}/exec": (201, {"Id": ID}),
             "POST /exec/{id}/start": (200, b""),
             "GET /exec/{id}/json": (200, {"ID": ID, "Running": False, "ExitCode": 0}),
+            "GET /containers/{name}/stats": (200, SAMPLE),
+            "POST /containers/{name}/update": (200, {"Warnings": []}),
+            "GET /images/json": (200, []),
+            "DELETE /images/{name}": (200, []),
+            "POST /build/prune": (200, {"SpaceReclaimed": 0}),
             "POST /images/create": (200, b'{"status": "Pull complete"}\n'),
         }
         return known.get(f"{self.command} {shape(path)}", (204, b""))
@@ -119,7 +140,7 @@ class FakeEngine(BaseHTTPRequestHandler):
 
 def shape(path: str) -> str:
     """The path as the Engine API's reference writes it."""
-    path = re.sub(r"^/images/(?!create$).+/json$", "/images/{name}/json", path)
+    path = re.sub(r"^/images/(?!create$|json$).+?(/json)?$", r"/images/{name}\1", path)
     path = re.sub(r"^/exec/[^/]+", "/exec/{id}", path)
     return re.sub(r"^/(containers|networks|volumes)/(?!json$|create$|prune$)[^/]+", r"/\1/{name}", path)
 
@@ -142,9 +163,15 @@ def fake() -> Iterator[tuple[DockerEngine, set[str]]]:
 def every_exec(engine: DockerEngine) -> None:
     """A command, its terminal's size, and its end."""
     session = engine.exec(ID, ExecSpec(("true",), "marker", tty=True))
-    session.resize(24, 80)
+    engine.resize_exec(ID, 24, 80)
     session.kill()
     session.close()
+
+
+def no_access(call: Callable[[], object]) -> None:
+    """The container's processes aren't where this is."""
+    with suppress(NoAccess, PathMissing):
+        call()
 
 
 CALLS: dict[str, Callable[[DockerEngine], object]] = {
@@ -163,10 +190,25 @@ CALLS: dict[str, Callable[[DockerEngine], object]] = {
     "list": lambda engine: engine.list(),
     "logs": lambda engine: engine.logs(ID),
     "http_status": lambda engine: engine.http_status(engine.inspect(ID), 80, "/health", 1),
+    "http_json": lambda engine: engine.http_json(engine.inspect(ID), 80, "/server_info", 1),
+    "connections": lambda engine: engine.connections(ID, 1),
+    "commands": lambda engine: engine.commands(ID),
     "command_status": lambda engine: engine.command_status(ID, ("true",), 1),
     "exec": every_exec,
     "exec_state": lambda engine: engine.exec_state(ID),
     "log_entries": lambda engine: engine.log_entries(ID, LogQuery()).close(),
+    "sample": lambda engine: engine.sample(ID),
+    "set_limits": lambda engine: engine.set_limits(ID, NewLimits(cpus=1.5)),
+    "file_entry": lambda engine: engine.file_entry(ID, "/srv"),
+    "read_archive": lambda engine: engine.read_archive(ID, "/srv").close(),
+    "write_archive": lambda engine: engine.write_archive(ID, "/srv", [PASSWD]),
+    "list_folder": lambda engine: engine.list_folder(ID, "/srv", 10),
+    "delete_path": lambda engine: no_access(lambda: engine.delete_path(ID, "/srv/x", recursive=False)),
+    "file_owner": lambda engine: engine.file_owner(ID, None),
+    "list_images": lambda engine: engine.list_images(),
+    "delete_image": lambda engine: engine.delete_image("some/where/busybox:1"),
+    "build_cache": lambda engine: engine.build_cache(0),
+    "prune_build_cache": lambda engine: engine.prune_build_cache(0),
     "events": lambda engine: engine.events().close(),
     "ensure_network": lambda engine: engine.ensure_network("runtimes"),
     "find_network": lambda engine: engine.find_network("runtimes"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,9 @@ def test_some_threads_are_never_in_the_slow_lane(threads: int, slow: int, lane: 
         ("DEFAULT_MEMORY", "lots"),
         ("DEFAULT_MEMORY", "1k"),
         ("PUBLISH_HOST", "localhost"),
+        ("ROUTING", "host"),
+        ("ROUTING", "subdomain"),
+        ("GATEWAY_SCHEME", "ftp"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_sentence_without_its_value(
@@ -82,6 +86,24 @@ def test_a_wrong_setting_is_named_in_one_sentence_without_its_value(
     assert said.startswith(f"RUNTIME_SERVER_{name}: ")
     assert said.count("\n") == 1
     assert value not in said.removeprefix(f"RUNTIME_SERVER_{name}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "secure", "host"),
+    [
+        ({}, False, "box.example"),
+        ({"gateway_scheme": "https"}, True, "box.example"),
+        ({"tls_certificate": Path("/etc/box.pem")}, True, "box.example"),
+        ({"tls_certificate": Path("/etc/box.pem"), "gateway_scheme": "http"}, False, "box.example"),
+        ({"gateway_port": 8443}, False, "box.example:8443"),
+        ({"gateway_port": 443, "gateway_scheme": "https"}, True, "box.example"),
+    ],
+)
+def test_what_runtimes_addresses_are_made_of(settings: dict[str, Any], secure: bool, host: str) -> None:
+    found = Settings.model_validate({"routing": "subdomain", "domain": "box.example", **settings})
+    assert (found.routed, found.gateway_secure, found.gateway_host) == (True, secure, host)
+    assert found.gateway_cookie.startswith("__Host-") is secure
+    assert not Settings().routed
 
 
 def test_keys_are_not_in_the_representation() -> None:

@@ -30,6 +30,7 @@ FULL = record(
     labels={"team": "x"}, session_api_key="k", started_at=2.0, stopped_at=3.0, removed_at=4.0, expires_at=5.0,
     retention=6.0, auto_remove=True, exit={"exit_code": 0}, error={"code": "x"}, restart_count=7, logs="l",
     cpus=1.5, memory=8, restart_reasons=["OOMKilled"], note="n", workspace="w",
+    address="172.18.0.2", pid=4711, pausing=True, active_at=8.0,
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import socket
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from runtime_server.models import RuntimeStatus
 from runtime_server.network.reservations import PortReservations
+from runtime_server.runtimes import sessions
 from runtime_server.runtimes.urls import Urls, unserved
 from runtime_server.settings import Settings
 from runtime_server.store.records import Record
@@ -98,3 +100,71 @@ def test_a_held_port_is_nobody_elses_until_it_is_let_go() -> None:
 
 def test_no_port_is_held_on_anothers_address() -> None:
     assert PortReservations("192.0.2.1").hold("runtime-0") is None
+
+
+@pytest.mark.parametrize(
+    ("routing", "main", "work", "vscode"),
+    [
+        (
+            "subdomain",
+            "https://runtime-0.box.example",
+            "https://work-{}-runtime-0.box.example",
+            "https://vscode-runtime-0.box.example",
+        ),
+        (
+            "path",
+            "https://box.example/runtime-0",
+            "https://box.example/runtime-0/work-{}",
+            "https://box.example/runtime-0/vscode",
+        ),
+    ],
+)
+def test_a_sessions_addresses_behind_the_gateway(routing: str, main: str, work: str, vscode: str) -> None:
+    found = urls(routing=routing, domain="box.example", gateway_scheme="https")
+    session = record({}, session_id="s")
+    assert found.main(session) == main
+    assert found.others(session) == {work.format(1): 12000, work.format(2): 12001}
+    assert found.services(session) == {"work-1": work.format(1), "work-2": work.format(2), "vscode": vscode}
+    expected = {"OH_VSCODE_BASE_PATH": "/runtime-0/vscode"} if routing == "path" else {}
+    assert found.environment(session) == expected
+    assert found.environment(record({})) == {}
+
+
+def test_another_runtimes_addresses_behind_the_gateway() -> None:
+    found = urls(routing="subdomain", domain="box.example", gateway_port=8443)
+    one = record({"8000/tcp": []})
+    assert (found.main(one), found.others(one)) == ("http://runtime-0.box.example:8443", {})
+    two = record({"8000/tcp": [], "9000/tcp": [], "53/udp": []}, spec={"main_port": 9000})
+    assert found.main(two) == "http://runtime-0.box.example:8443"
+    assert found.others(two) == {"http://p8000-runtime-0.box.example:8443": 8000}
+    assert found.services(two) == {"p8000": "http://p8000-runtime-0.box.example:8443"}
+    ended = dataclasses.replace(one, status=RuntimeStatus.STOPPED)
+    assert found.main(ended) is None
+
+
+def test_services_are_told_where_ports_are_published_too() -> None:
+    found = urls().services(record(SESSION, session_id="s"))
+    assert found == {"vscode": "http://127.0.0.1:2", "work-1": "http://127.0.0.1:3", "work-2": "http://127.0.0.1:4"}
+
+
+@pytest.mark.parametrize(
+    ("service", "port"),
+    [
+        ("vscode", 60001),
+        ("work-1", 12000),
+        ("work-2", 12001),
+        ("p8080", 8080),
+        ("p65535", 65535),
+        ("p65536", None),
+        ("p0", None),
+        ("p08", None),
+        ("p", None),
+        ("p８", None),
+        ("work-3", None),
+        ("", None),
+    ],
+)
+def test_services_by_their_names(service: str, port: int | None) -> None:
+    assert sessions.port_of(service) == port
+    if port is not None:
+        assert sessions.port_of(sessions.service_of(port)) == port

@@ -1,0 +1,1 @@
+"""The gateway for real: Debian's nginx, gunicorn, and containers behind it."""
