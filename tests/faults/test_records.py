@@ -39,6 +39,8 @@ def test_a_lost_database_is_rebuilt_from_labels(site: Site, tally: Tally) -> Non
         full = client.start_runtime(job("full", **asked))
         paused = client.start_runtime(job("paused", session_id="other", labels={"of": "mine"}))
         ended = client.start_runtime(job("ended"))
+        # Containers' labels don't tell what was changed since: that is kept beside the database.
+        client.update_runtime("alias", memory="64m", pids_limit=100, labels={"since": "changed"}, retention=90)
         client.pause_runtime(paused.runtime_id)
         client.stop_runtime(ended.runtime_id, timeout=0)
         before = {each: client.get_runtime(each) for each in (full.runtime_id, paused.runtime_id, ended.runtime_id)}
