@@ -6,14 +6,14 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import requests
 
 from runtime_server.client.builds import BuildCalls
 from runtime_server.client.calls import fields_of, new_key, post, runtime_path, seconds
 from runtime_server.client.changes import ChangeCalls
+from runtime_server.client.closing import Closing
 from runtime_server.client.endpoint import find_endpoint
 from runtime_server.client.files import FileCalls
 from runtime_server.client.inside import InsideCalls
@@ -61,7 +61,9 @@ _OUT_OF_REACH = {
 """What a runtime in that state never comes to."""
 
 
-class RuntimeServerClient(InsideCalls, FileCalls, WatchingCalls, ChangeCalls, StockCalls, BuildCalls, WorkspaceCalls):
+class RuntimeServerClient(
+    InsideCalls, FileCalls, WatchingCalls, ChangeCalls, StockCalls, BuildCalls, WorkspaceCalls, Closing
+):
     """A Runtime Server, as Python calls. Safe for threads; a context manager that closes its connections.
 
     Args:
@@ -105,14 +107,6 @@ class RuntimeServerClient(InsideCalls, FileCalls, WatchingCalls, ChangeCalls, St
     def close(self) -> None:
         """Close the pooled connections."""
         self._transport.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 from pydantic import ValidationError
 
+from runtime_server.client.closing import Closing
 from runtime_server.client.ndjson import is_control, objects
 from runtime_server.client.transport import OpenReply
 from runtime_server.errors import IncompatibleServer
 from runtime_server.models import ExecChunk, ExecEnd
 
 
-class ExecStream(Iterator[ExecChunk]):
+class ExecStream(Closing, Iterator[ExecChunk]):
     """A command's output, piece by piece. Closed before its end, the command is killed, as it is where the connection
     is lost: what it would have written then is lost, too, so that this isn't resumed.
 
@@ -44,14 +43,6 @@ class ExecStream(Iterator[ExecChunk]):
 
     def __next__(self) -> ExecChunk:
         return next(self._chunks)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End it, and the command if it still runs."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pydantic import ValidationError
 
+from runtime_server.client.closing import Closing
 from runtime_server.client.ndjson import NDJSON, Resuming, is_control
 from runtime_server.client.transport import Call, Transport
 from runtime_server.errors import IncompatibleServer
@@ -19,7 +19,7 @@ KEPT = 200
 """Lines that are remembered, to find the place in what a removed runtime's record keeps (the last 100)."""
 
 
-class LogStream(Iterator[LogLine]):
+class LogStream(Closing, Iterator[LogLine]):
     """Lines of output. A lost connection is made anew, and no line is lost or repeated by it.
 
     A context manager, and to be closed where it isn't read to its end. For one thread.
@@ -90,14 +90,6 @@ class LogStream(Iterator[LogLine]):
 
     def __next__(self) -> LogLine:
         return next(self._lines)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End it."""

@@ -9,8 +9,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from wsproto import WSConnection
@@ -28,13 +27,14 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
+from runtime_server.client.closing import Closing
 from runtime_server.client.transport import Transport
 from runtime_server.errors import IncompatibleServer, Problem, ServerTimeout, ServerUnreachable
 
 CHUNK = 65536
 
 
-class Terminal:
+class Terminal(Closing):
     """A command's terminal: bytes typed into it, bytes shown by it. For one thread; a context manager.
 
     It has to be read now and then: the server takes one that answers none of its questions for some 45 s for gone.
@@ -186,14 +186,6 @@ class Terminal:
         if isinstance(found.get("error"), dict):
             self._ended = True
             raise Problem.from_body(found["error"], status=_status(found["error"]))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End it, and the command if it still runs."""

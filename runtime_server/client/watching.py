@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
 from runtime_server.client.calls import Calls, runtime_path
+from runtime_server.client.closing import Closing
 from runtime_server.client.ndjson import NDJSON, Resuming, is_control
 from runtime_server.client.replies import parse
 from runtime_server.client.transport import Call, Transport
@@ -18,7 +18,7 @@ from runtime_server.models import RuntimeEvent, RuntimeHistory, RuntimeStatus, S
 M = TypeVar("M", bound=BaseModel)
 
 
-class ModelStream(Iterator[M], Generic[M]):
+class ModelStream(Closing, Iterator[M], Generic[M]):
     """Answers, one after the other. A lost connection is made anew.
 
     A context manager, and to be closed where it isn't read to its end. For one thread. Nothing is sent before the
@@ -59,14 +59,6 @@ class ModelStream(Iterator[M], Generic[M]):
 
     def __next__(self) -> M:
         return next(self._found)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End it."""

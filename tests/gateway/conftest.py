@@ -25,6 +25,7 @@ from runtime_server import RuntimeServerClient
 from runtime_server.models import StartResponse
 from tests.engine.conftest import docker_client
 from tests.gateway import frames, image
+from tests.nginx.conftest import MAIN
 
 __all__ = ["docker_client"]
 
@@ -34,24 +35,6 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 90.0
 """Seconds that anything may take before a test gives up: generous, for a machine under load."""
 DOMAIN = "box.example"
-
-MAIN = """
-daemon off;
-worker_processes 2;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log info;
-{user}
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/site.conf;
-}}
-"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
