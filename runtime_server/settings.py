@@ -74,7 +74,9 @@ class Settings(BaseSettings):
         (), description="Addresses and subnets whose `X-Forwarded-For` counts; with BIND its peers' does anyway."
     )
     domain: str = Field(
-        "", pattern=r"^([a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*)?$", description="Name of the API for `nginx-config`."
+        "",
+        pattern=r"^([a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*)?$",
+        description="Name of the API for `nginx-config`; runtimes' addresses behind it are made of it.",
     )
     tls_certificate: Path | None = Field(None, description="Certificate, with its chain, for `nginx-config`.")
     tls_key: Path | None = Field(None, description="Key of that certificate.")
@@ -129,9 +131,12 @@ class Settings(BaseSettings):
     access: Literal["public", "private"] = Field(
         "public", description="Whether the gateway lets everybody call a runtime, or asks for its session key."
     )
-    wake: bool = Field(True, description="Whether a request to a paused runtime resumes it.")
+    wake: bool = Field(True, description="Whether a request through the gateway to a paused runtime resumes it.")
     idle_timeout: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="Seconds of disuse after which a runtime sleeps; 0: never."
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds of disuse after which a runtime behind the gateway sleeps; 0: never.",
     )
     idle_action: Literal["pause", "stop"] = Field("pause", description="What is done to a runtime then.")
     volume_roots: Names = Field(

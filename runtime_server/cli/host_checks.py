@@ -207,12 +207,12 @@ def check_firewall(settings: Settings, instance: str | None, network: Network | 
         return ok("firewall", "Runtimes are kept from the host's services and cloud metadata.")
     if network is None and settings.firewall != "off":
         return ok("firewall", "The rules can be set, and are at the first start.")
-    advice = "Start the server, which sets them, or as root: runtime-server firewall apply."
+    advice = "Start the server, which sets them, or run as root what runtime-server firewall print prints."
     return _unfit(settings, "The rules aren't set: runtimes reach the host's services and cloud metadata.", advice)
 
 
 def _unfit(settings: Settings, detail: str, advice: str = "") -> Check:
-    advice = advice or "As root: runtime-server firewall apply, or run what runtime-server firewall print prints."
+    advice = advice or "Run as root what runtime-server firewall print prints."
     if settings.egress == "none" and settings.firewall != "off":
         return fail("firewall", f"{detail} RUNTIME_SERVER_EGRESS=none needs them.", advice)
     return warn("firewall", detail, advice)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from runtime_server.cli.upkeep import state_dir, use_state_dir
+from runtime_server.cli.upkeep import refuse_another_user, state_dir, use_state_dir
 from runtime_server.cli.values import examples
 from runtime_server.keys import KeyFile, KeyFileBroken
 from runtime_server.paths import API_KEY_FILE, NotPrivate
@@ -85,7 +85,10 @@ def revoke(name: str, state_dir: Path | None) -> None:
 
 def _settings(directory: Path | None) -> Settings:
     use_state_dir(directory)
-    return load()
+    settings = load()
+    if settings.keys_file is None:
+        refuse_another_user(settings.keys_path.parent)
+    return settings
 
 
 def _file(settings: Settings) -> KeyFile:

@@ -58,6 +58,8 @@ def prepare_state(settings: Settings) -> State:
     warning = unserved(settings)
     if warning is not None:
         log.warning(warning)
+    if settings.idle_timeout and not settings.routed:
+        log.warning("RUNTIME_SERVER_IDLE_TIMEOUT has no effect without RUNTIME_SERVER_ROUTING.")
     return state
 
 
@@ -181,6 +183,8 @@ def check_address(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. The environment must say what ``settings`` says: the workers read it again."""
     check_keys(settings)
+    if settings.routed:
+        _prepare_gateway(settings)  # the API's own socket may be in the folder that it makes
     check_address(settings)
 
     from gunicorn.app.base import BaseApplication

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -22,11 +24,33 @@ def use_state_dir(directory: Path | None) -> None:
         os.environ[f"{PREFIX}STATE_DIR"] = str(directory)
 
 
+def refuse_another_user(folder: Path) -> None:
+    """Leave an instance's folder to its own user: a server refuses to start with another's files in it.
+
+    Raises:
+        click.ClickException: it belongs to somebody else.
+    """
+    with suppress(FileNotFoundError):
+        owner = folder.stat().st_uid
+        if owner != os.geteuid():
+            raise click.ClickException(
+                f"{folder} belongs to {_name(owner)}: run this as that user (runuser -u {_name(owner)} -- ...)."
+            )
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
 def _settings(directory: Path | None) -> Settings:
     use_state_dir(directory)
     settings = load()
     if not settings.state_dir.expanduser().is_dir():
         raise click.ClickException(f"There is no instance in {settings.state_dir} (RUNTIME_SERVER_STATE_DIR).")
+    refuse_another_user(settings.state_dir.expanduser())
     return settings
 
 

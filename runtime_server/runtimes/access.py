@@ -11,10 +11,6 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Literal
 
-HEADER = "X-Session-API-Key"
-QUERY = "session_api_key"
-"""Name of the query parameter, OpenHands' own for WebSockets, whose handshakes can't have headers in a browser."""
-
 
 @dataclass(frozen=True, slots=True)
 class Presented:

@@ -5,6 +5,7 @@ Reads come from the store alone, and cost no engine call where the runtime runs.
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,12 +152,20 @@ class Gateway:
             try:
                 return self._route(asked, record, keep)
             except Asleep:
+                self._refuse_to_wake(asked, record)
                 self._wake(record, wait)
             return self._route(asked, record, keep)
         except (InvalidState, RuntimeNotFound, EngineFailed):
             raise Refused(502) from None  # it has ended meanwhile
         except Problem as problem:
             raise Refused(503, problem.retry_after or SOON) from None
+
+    def _refuse_to_wake(self, asked: Asked, record: Record) -> None:
+        """A preflight brings no key, and may be anybody's."""
+        if asked.presented.preflight and self._terms.private(record):
+            keyed = dataclasses.replace(asked.presented, preflight=False)
+            if not access.may_call(keyed, record.session_api_key, asked.address):
+                raise Refused(503, LATER)
 
     def _wake(self, record: Record, wait: float) -> None:
         """Wake it, waiting for others who work on it for ``wait`` seconds at most."""

@@ -324,7 +324,11 @@ def test_private_runtimes_want_their_key(world: World) -> None:
     assert given == Routed("192.0.2.1:9000", keep=False, cookie=access.cookie(key, address))
     behind.manager.pause(ALICE, runtime.runtime_id)
     assert (look(behind, runtime), wake(behind, runtime)) == ((401, None), (401, None))
+    # A preflight is let through without a key, and wakes nobody.
+    assert look(behind, runtime, preflight=True) == (503, 5.0)
     assert status(behind, runtime.runtime_id) is RuntimeStatus.PAUSED
+    assert look(behind, runtime, header=key) == "192.0.2.1:8000"
+    assert status(behind, runtime.runtime_id) is RuntimeStatus.RUNNING
     open_to_all = start(behind, ports=[{"container_port": 8000}], access="public")
     assert (open_to_all.session_api_key, look(behind, open_to_all)) == (None, "192.0.2.1:8000")
 

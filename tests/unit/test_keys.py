@@ -208,3 +208,14 @@ def test_the_key_file_is_never_mounted(tmp_path: Path) -> None:
         request = StartRequest.model_validate({"image": "busybox", "volumes": [volume]})
         with pytest.raises(PolicyRefused):
             policy.spec(request, "runtime-0123456789ab", {}, {})
+
+
+def test_another_users_instance_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server would refuse to start with files of root's in its folder."""
+    (tmp_path / "state").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    for command in (("keys", "add", "ci"), ("keys", "list"), ("drain",), ("purge", "--yes")):
+        refused = CliRunner().invoke(main, command)
+        assert refused.exit_code == 1
+        assert "run this as that user" in refused.output
+    assert list((tmp_path / "state").iterdir()) == []
