@@ -181,7 +181,8 @@ class Service:
         lenders = threads - min(settings.starting_places, settings.threads)
         queue = StartQueue(store, self.holder, lenders=lenders)
         pulls = Pulls(engine, store.operations, self.holder)
-        policy, watch = Policy(settings, forbidden=(socket,) if socket else ()), ReadyWatch(engine, store)
+        cache = NginxCache(state.lookups, settings.gateway_lookups) if settings.routed else None
+        policy, watch = Policy(settings, forbidden=(socket,) if socket else ()), ReadyWatch(engine, store, cache)
         launch = Launch(
             instance=state.instance,
             engine=engine,
@@ -206,7 +207,6 @@ class Service:
             threads=threads,
             draining=state.draining,
         )
-        cache = NginxCache(state.lookups, settings.gateway_lookups) if settings.routed else None
         self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane, cache=cache)
         renewals, kept = Renewals(state.renewals), KeptChanges(state.changes)
         sync = Sync(engine, store, state.locks, cache)
@@ -270,6 +270,7 @@ class Service:
             quotas=quotas,
             views=views,
             max_wait=settings.max_wait,
+            ttl=settings.idempotency_ttl,
             cache=cache,
         )
         changes = Changes(

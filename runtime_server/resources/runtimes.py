@@ -11,7 +11,7 @@ from runtime_server.resources.naming import named
 from runtime_server.web.answers import set_answer
 from runtime_server.web.body import read_body, read_query
 from runtime_server.web.context import ApiRequest
-from runtime_server.web.idempotency import answer_once
+from runtime_server.web.idempotency import answer_once, idempotency_key
 from runtime_server.web.operation import Answered, Operation, Resource
 from runtime_server.web.queries import RuntimeQuery, RuntimesQuery
 
@@ -175,4 +175,5 @@ class Restart(Resource):
     def on_post(self, req: ApiRequest, resp: falcon.Response, runtime_id: str) -> None:
         """End a runtime's process and start it again."""
         caller, name, request = req.context.caller, named(req, runtime_id), read_body(req, RestartRequest)
-        answer_once(req, resp, self._calls, lambda: self._inside.restarts.restart(caller, name, request))
+        key = idempotency_key(req)
+        answer_once(req, resp, self._calls, lambda: self._inside.restarts.restart(caller, name, request, key=key))

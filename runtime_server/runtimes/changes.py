@@ -131,9 +131,10 @@ class Changes:
             )
         cpus, memory, pids = self._policy.limits(wanted)
         sizes: dict[str, Any] = {}
-        if "cpus" in named and cpus != record.cpus:
+        # Told even where the record has them: an attempt that was cut short may have written them down alone.
+        if "cpus" in named and (cpus, record.cpus) != (None, None):
             sizes["cpus"] = _given("A CPU limit", cpus)
-        if "memory" in named and memory != record.memory:
+        if "memory" in named and (memory, record.memory) != (None, None):
             sizes["memory"] = _given("A memory limit", memory)
         processes = (pids or 0) if "pids_limit" in named else None
         return NewLimits(sizes.get("cpus"), sizes.get("memory"), processes), sizes

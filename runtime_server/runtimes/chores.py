@@ -201,7 +201,8 @@ class Chores:
 
     def remove_now(self, record: Record) -> None:
         """Remove an ended runtime's container; its record keeps how it ended, and its last lines."""
-        begun = self._stops.begin(record, timeout=0.0, remove=True)
+        # Not one that was started again since it was looked at.
+        begun = self._stops.begin(record, timeout=0.0, remove=True, only_from=stops.ENDED)
         if begun is not None:
             self._stops.finish(*begun)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from runtime_server.engine.base import Engine
-from runtime_server.errors import AdminOnly, Problem
+from runtime_server.errors import AdminOnly, Problem, StorageUnavailable
 from runtime_server.models import PruneFailure, PruneReport, PruneRequest
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.policy_workspaces import workspace_id
@@ -97,8 +97,16 @@ class Housekeeping:
 
     def _remove(self, runtime_id: str) -> None:
         record = self._store.get(runtime_id)
-        if record is not None and record.status in ENDED:  # not one that was restarted meanwhile
+        if record is None or record.status not in ENDED:
+            return
+        try:
+            # Not one that is restarted meanwhile.
+            begun = self._stops.begin(record, timeout=0.0, remove=True, only_from=ENDED)
+        except StorageUnavailable:
             self._stops.stop(record, timeout=0.0, remove=True)
+            return
+        if begun is not None:
+            self._stops.finish(*begun)
 
     def _cache(self, request: PruneRequest, failed: list[PruneFailure]) -> int:
         work = self._engine.build_cache if request.dry_run else self._engine.prune_build_cache

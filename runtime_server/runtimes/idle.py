@@ -157,14 +157,16 @@ class IdleWatch:
         if used is not None and used > self._last_use(record):
             self._note(record, used, timeout)
 
-        def is_idle() -> bool:
-            return time.time() - self._last_use(record) >= timeout
+        def is_idle(seen: Record) -> bool:
+            return time.time() - self._last_use(seen) >= timeout
 
-        if not is_idle():
+        if not is_idle(record):
             return
 
         def unused(marked: Record) -> bool:
-            return is_idle() and not self._connected(marked)
+            # By what is so now: it may have been paused and resumed, or given a command, since it was looked at.
+            container = marked.container_id or marked.runtime_id
+            return is_idle(marked) and not self._connected(marked) and not self._engine.commands(container)
 
         if self._terms.idle_action(record) == "pause":
             slept = self._switches.sleep(record, unused, f"Asleep: not used for {timeout:g} s.")

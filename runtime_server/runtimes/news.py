@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime_server.engine.feeds import FeedEnded
@@ -127,9 +126,11 @@ class Watch:
         while True:
             found: Sequence[Event] = ()
             last, before = self._last, self._last
-            with suppress(StorageUnavailable):
+            try:
                 last = self._events.last()
                 found = self._events.after(before, limit=PAGE) if 0 <= before < last else ()
+            except StorageUnavailable:
+                last = before  # or what lies between would be told to nobody
             with self._changed:
                 if last != before:
                     self._remember(before, last, found)
@@ -162,7 +163,9 @@ class NewsFeed:
         self._wanted = wanted
         self._owner = owner
         self._runtime_id = runtime_id
-        self._after = events.last() if wanted.after is None else wanted.after
+        last = events.last()
+        # One that is yet to come is of a database that was lost.
+        self._after = last if wanted.after is None else min(wanted.after, last)
         self._ready: deque[Event] = deque()
         self._told = False
         self._behind = True

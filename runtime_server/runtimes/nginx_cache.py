@@ -69,6 +69,8 @@ class NginxCache:
             if len(times) >= MOST:
                 old = time.time() - 2 * LONGEST
                 for each in [each for each, at in times.items() if at < old]:
+                    # Without its note nobody could take it back.
+                    (self._cache / Path(each).name).unlink(missing_ok=True)
                     os.unlink(each)
                     del times[each]
             if len(times) >= MOST:

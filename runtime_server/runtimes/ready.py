@@ -21,6 +21,7 @@ from runtime_server.engine.base import ContainerMissing, ContainerState, Engine,
 from runtime_server.errors import Problem
 from runtime_server.models import CommandReady, HttpReady, LogReady, ReadyCheck, RuntimeStatus
 from runtime_server.runtimes import pods, sessions, views
+from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.stops import last_lines
 from runtime_server.store.records import Operation, Record
 from runtime_server.store.store import Store
@@ -59,11 +60,13 @@ class ReadyWatch:
     Args:
         engine: asks them.
         store: is told.
+        cache: nginx's look-ups; None: there is no gateway.
     """
 
-    def __init__(self, engine: Engine, store: Store) -> None:
+    def __init__(self, engine: Engine, store: Store, cache: NginxCache | None = None) -> None:
         self._engine = engine
         self._store = store
+        self._cache = cache
         self._due: list[tuple[float, int, _Watched]] = []
         self._number = itertools.count()
         self._condition = threading.Condition()
@@ -172,8 +175,14 @@ class ReadyWatch:
         self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, **values)
 
     def _end(self, watched: _Watched, values: dict[str, Any]) -> bool:
-        operation = watched.operation
-        self._store.change(watched.record.runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, **values)
+        runtime_id, operation = watched.record.runtime_id, watched.operation
+        # Its address may be another's by now.
+        takes_back = self._cache if values["status"] is not RuntimeStatus.RUNNING else None
+        if takes_back is not None:
+            takes_back.take_back(runtime_id)
+        self._store.change(runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, **values)
+        if takes_back is not None:
+            takes_back.take_back(runtime_id)  # those that were under way
         return True
 
     def close(self) -> None:

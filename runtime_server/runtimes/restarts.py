@@ -40,6 +40,8 @@ from runtime_server.store.usage import Limits
 log = structlog.get_logger("runtime_server.restarts")
 
 KIND = stops.RESTART
+ATTEMPT = "restarted"
+"""Of a call with an idempotency key: which process it found."""
 DETAIL = "The runtime is being restarted."
 
 
@@ -80,6 +82,7 @@ class Restarts:
         quotas: Quotas,
         views: Views,
         max_wait: float,
+        ttl: float,
         cache: NginxCache | None = None,
     ) -> None:
         self._engine = engine
@@ -92,12 +95,21 @@ class Restarts:
         self._quotas = quotas
         self._views = views
         self._max_wait = max_wait
+        self._ttl = ttl
         self._cache = cache
 
-    def restart(self, caller: Caller, name: str, request: RestartRequest) -> RestartResponse:
+    def restart(
+        self, caller: Caller, name: str, request: RestartRequest, *, key: str | None = None
+    ) -> RestartResponse:
         """End a runtime's process, if it has one, and start it again in the same container.
 
         A restart that comes while another is being done is that one.
+
+        Args:
+            caller: who asks.
+            name: the runtime's id or alias.
+            request: the grace, and how long to wait.
+            key: the idempotency key: with it a process is ended once, whatever became of the first attempt.
 
         Raises:
             RuntimeNotFound, InvalidState, PolicyRefused, QuotaExceeded, NameConflict, RuntimeBusy, PortInUse
@@ -105,13 +117,39 @@ class Restarts:
         """
         record = self._lookup.current(self._lookup.find(caller, name))
         under_way = self._store.operations.find(KIND, record.owner, record.runtime_id)
-        if record.status is not RuntimeStatus.STARTING or under_way is None:
-            record, under_way = self._begin(record, request.timeout)
-            self._run(record, under_way)
-        before = under_way.payload["ports"]
+        before = record.ports
+        if record.status is RuntimeStatus.STARTING and under_way is not None:
+            before = under_way.payload["ports"]
+        elif not self._was_done(caller, record, key):
+            record, operation = self._begin(record, request.timeout)
+            self._run(record, operation)
         record = self._starts.await_start(record.runtime_id, min(request.wait, self._max_wait))
         acted = self._views.acted(record, caller, f"The runtime is restarted, and {record.status}.", changed=True)
         return RestartResponse.model_validate({**dict(acted), "moved_ports": _moved(before, record.ports)})
+
+    def _was_done(self, caller: Caller, record: Record, key: str | None) -> bool:
+        """Whether an earlier attempt with this key, whose answer is lost, has given it another process."""
+        if key is None or record.container_id is None:
+            return False
+        started_at = self._inspect(record).started_at
+        attempt = Operation(
+            id=uuid.uuid4().hex,
+            kind=ATTEMPT,
+            owner=caller.owner,
+            key=key,
+            holder=self._holder.id,
+            lease_until=self._holder.lease(),
+            expires_at=time.time() + self._ttl,
+            payload={"runtime_id": record.runtime_id, "started_at": started_at},
+        )
+        if self._store.operations.claim(attempt):
+            return False
+        first = self._store.operations.find(ATTEMPT, caller.owner, key)
+        return (
+            first is not None
+            and first.payload["runtime_id"] == record.runtime_id
+            and first.payload["started_at"] != started_at
+        )
 
     def _begin(self, record: Record, grace: float) -> tuple[Record, Operation]:
         target(Action.RESTART, record)

@@ -84,7 +84,13 @@ class Stops:
         raise RuntimeBusy("The runtime's state changes too quickly.", retry_after=1)
 
     def begin(
-        self, record: Record, *, timeout: float, remove: bool, due_at: float | None = None
+        self,
+        record: Record,
+        *,
+        timeout: float,
+        remove: bool,
+        due_at: float | None = None,
+        only_from: Collection[RuntimeStatus] = (),
     ) -> tuple[Record, Operation] | None:
         """Claim the stop; None where the runtime has changed meanwhile.
 
@@ -93,6 +99,7 @@ class Stops:
             timeout: seconds of grace.
             remove: also remove the container.
             due_at: only if the runtime has expired by then.
+            only_from: only if it is in one of these states; empty: in any that can be ended.
         """
         remove = remove or record.auto_remove
         operation = Operation(
@@ -104,7 +111,7 @@ class Stops:
             lease_until=self._holder.lease(),
             payload={"timeout": timeout, "remove": remove},
         )
-        from_states: Collection[RuntimeStatus] = (*LIVE, *ENDED) if remove else LIVE
+        from_states = only_from or ((*LIVE, *ENDED) if remove else LIVE)
         with suppress(IdTaken):
             changed = self._store.change(
                 record.runtime_id,

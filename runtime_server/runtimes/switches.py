@@ -104,8 +104,12 @@ class Switches:
         """
         with self._locked(record):
             if self._cache is None:
-                return self._write(record, RuntimeStatus.PAUSED, self._call(Action.PAUSE, record, meanwhile))
-            return self._pause_behind_gateway(record, self._cache, meanwhile)
+                switched = self._write(record, RuntimeStatus.PAUSED, self._call(Action.PAUSE, record, meanwhile))
+            else:
+                switched = self._pause_behind_gateway(record, self._cache, meanwhile)
+            if not switched.written:
+                self._thaw_what_restarts(record)
+            return switched
 
     def resume(self, record: Record, meanwhile: Callable[[], object] | None = None) -> Switched:
         """Thaw the runtime. Arguments as ``pause``.
@@ -196,6 +200,18 @@ class Switches:
                 raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
             yield
 
+    def _thaw_what_restarts(self, record: Record) -> None:
+        """A restart, which takes no lock, has begun since the record was read: its process must not stay frozen.
+
+        Raises:
+            InvalidState: so it is.
+        """
+        now = self._store.get(record.runtime_id)
+        if now is not None and now.status is RuntimeStatus.STARTING:
+            with suppress(ContainerMissing, InvalidState):
+                self._engine.resume(now.container_id or now.runtime_id)
+            raise invalid(Action.PAUSE, now.status)
+
     def _pause_behind_gateway(
         self, record: Record, cache: NginxCache, meanwhile: Callable[[], object] | None
     ) -> Switched:
@@ -256,7 +272,11 @@ class Switches:
     def _resume(self, record: Record, meanwhile: Callable[[], object] | None = None) -> Switched:
         with self._reserved(record) as reservation:
             changed = self._call(Action.RESUME, record, meanwhile)
-            return self._write(record, RuntimeStatus.RUNNING, changed, end=reservation)
+            switched = self._write(record, RuntimeStatus.RUNNING, changed, end=reservation)
+            if reservation is not None and not switched.written:
+                with suppress(StorageUnavailable):
+                    self._store.operations.drop(reservation)
+            return switched
 
     def _write(
         self,

@@ -84,7 +84,7 @@ REACHABLE: dict[RuntimeStatus, frozenset[RuntimeStatus]] = {
     _S.ERROR: frozenset({_S.STOPPING, _S.REMOVED}),
     _S.REMOVED: frozenset(),
 }
-"""Where a runtime may still get to, if nobody starts its container behind the service's back."""
+"""Where a runtime may still get to, if nobody starts its container behind its back, or asks for a restart."""
 
 
 def settled(record: Record, wanted: RuntimeStatus) -> bool:

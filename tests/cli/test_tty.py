@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +27,21 @@ def environment(key: str, home: Path) -> dict[str, str]:
     return {**kept, "TERM": "xterm-256color", "RUNTIME_SERVER_API_KEY": key}
 
 
+def default_interrupt() -> None:
+    """As in a terminal: what a shell runs in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def spawn(environment: dict[str, str], *arguments: str) -> pexpect.spawn[str]:
     command = ["-m", "runtime_server", *arguments]
     return pexpect.spawn(
-        sys.executable, command, env=environment, dimensions=(30, 100), timeout=DEADLINE, encoding="utf-8"
+        sys.executable,
+        command,
+        env=environment,
+        dimensions=(30, 100),
+        timeout=DEADLINE,
+        encoding="utf-8",
+        preexec_fn=default_interrupt,
     )
 
 

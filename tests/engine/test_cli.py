@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from docker import APIClient
 
 from runtime_server.cli.main import main
+from tests.cli.test_tty import default_interrupt
 from tests.engine.images import BUSYBOX
 from tests.faults.registry import LAYER, Registry
 from tests.faults.server import DEADLINE, Server, Site, eventually
@@ -51,6 +52,7 @@ class CommandLine:
             dimensions=(30, 100),
             timeout=DEADLINE,
             encoding="utf-8",
+            preexec_fn=default_interrupt,
         )
 
 

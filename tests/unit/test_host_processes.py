@@ -22,6 +22,8 @@ for _ in range(3):
         if os.fork():
             os._exit(0)
         time.sleep(600)
+for _ in range(3):
+    os.wait()  # those in between
 print("ready", flush=True)
 time.sleep(600)
 """
