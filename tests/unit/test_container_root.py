@@ -159,7 +159,7 @@ def test_folders_may_be_nested_deeper_than_this_process_has_descriptors(tree: Tr
     (tree.root / "srv/deep" / ("d/" * 90) / "l10").symlink_to("/l0/d/d")
     with pytest.raises(PathMissing):
         tree.listed("/l0/l10")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what other tests left may have gone meanwhile
 
 
 def test_a_folder_that_is_exchanged_for_a_link_all_the_time(tree: Tree) -> None:
