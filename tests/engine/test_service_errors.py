@@ -120,5 +120,5 @@ def test_an_unknown_runtime_and_what_makes_no_sense(served: Served) -> None:
         with pytest.raises(errors.InvalidState) as caught:
             call(stopped.runtime_id)
         assert caught.value.extensions["runtime_status"] == "stopped"
-        assert caught.value.extensions["allowed_actions"] == ["stop", "remove"]
+        assert caught.value.extensions["allowed_actions"] == ["stop", "remove", "restart", "update"]
     served.client.remove_runtime(stopped.runtime_id)

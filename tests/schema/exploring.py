@@ -106,9 +106,10 @@ def aim(body: Any, *, sure: bool = False) -> None:
 
 
 def aim_at_files(case: Any) -> None:
-    """Make a request about files one about the folder that there is, or a file in it."""
+    """Make a request about files one about the folder that there is, or a file that is in it or can be."""
+    found = {"GET": {"path": "/", "list": True}, "PUT": {"path": "/page.html"}, "DELETE": {"path": "/etc/group"}}
     if case.path.endswith("/files"):
-        case.query |= {"path": "/", "list": True} if case.method == "GET" else {"path": "/page.html"}
+        case.query |= found[case.method]
         case.query.pop("owner", None)
 
 
