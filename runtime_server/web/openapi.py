@@ -12,6 +12,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from runtime_server._version import __version__
 from runtime_server.errors import CATALOGUE, TYPE_PREFIX, Problem, ValidationFailed
 from runtime_server.models import FieldError, ProblemBody, StartRequest
+from runtime_server.web import sse
 from runtime_server.web.operation import Answered, Operation, Route
 from runtime_server.web.problems import MEDIA_TYPE
 
@@ -121,12 +122,13 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 def _also(answer: Answered) -> dict[str, Any]:
     """The other forms of an answer."""
-    return {
-        media_type: {
-            "schema": {"type": "string", "format": "binary"} if model is None else {"$ref": _SCHEMAS + model.__name__}
-        }
-        for media_type, model in answer.also.items()
-    }
+    return {media_type: {"schema": _form(media_type, model)} for media_type, model in answer.also.items()}
+
+
+def _form(media_type: str, model: type[BaseModel] | None) -> dict[str, Any]:
+    if media_type == sse.MEDIA_TYPE:
+        return {**sse.SCHEMA}
+    return {"type": "string", "format": "binary"} if model is None else {"$ref": _SCHEMAS + model.__name__}
 
 
 def _lines(answer: Answered) -> dict[str, Any]:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
 MEDIA_TYPE = "text/event-stream"
 RETRY = 2000
 """Milliseconds after which a browser opens a stream again."""
+
+SCHEMA: Final = {
+    "type": "object",
+    "description": "An event: its fields (HTML, section 9.2.6); the JSON of one that has a name is in `data`.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string"},
+        "data": {"type": "string"},
+        "retry": {"type": "integer"},
+    },
+}
+"""Of each event, as OpenAPI's documents describe streams."""
 
 
 class ServerSentEvents(Generic[T]):
