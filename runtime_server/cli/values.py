@@ -69,11 +69,6 @@ DURATION = Duration()
 MOMENT = Moment()
 
 
-def usage(message: str) -> click.UsageError:
-    """An error of the command line."""
-    return click.UsageError(message)
-
-
 def environment(given: tuple[str, ...], files: tuple[Path, ...] = ()) -> dict[str, str]:
     """Variables of ``-e NAME=value``, ``-e NAME`` (as it is here) and files of such lines; options win over files."""
     lines: list[str] = []
@@ -99,7 +94,7 @@ def pairs(given: tuple[str, ...], what: str, separator: str = "=", *, lone: bool
     for each in given:
         name, found_separator, value = each.partition(separator)
         if not name or not (found_separator or lone):
-            raise usage(f"{what}: {each!r} must be name{separator}value.")
+            raise click.UsageError(f"{what}: {each!r} must be name{separator}value.")
         found[name] = value
     return found
 
@@ -116,7 +111,7 @@ def port(text: str) -> dict[str, Any]:
         re.A,
     )
     if match is None:
-        raise usage(f"-p: {text!r} must be [address:][host port:]container port[/tcp|udp].")
+        raise click.UsageError(f"-p: {text!r} must be [address:][host port:]container port[/tcp|udp].")
     address, host = match["ip"], match["host"]
     if host is None and address is not None and address.isdecimal():
         address, host = None, address
@@ -138,7 +133,7 @@ def volume(text: str) -> dict[str, str]:
     """
     parts = text.split(":")
     if len(parts) not in (2, 3) or not all(parts) or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
-        raise usage(f"-v: {text!r} must be source:target or source:target:ro.")
+        raise click.UsageError(f"-v: {text!r} must be source:target or source:target:ro.")
     found = {"host_path": parts[0], "container_path": parts[1]}
     return found if len(parts) == 2 else {**found, "mode": parts[2]}
 
@@ -151,7 +146,7 @@ def restart_policy(text: str) -> dict[str, Any]:
     """
     name, colon, times = text.partition(":")
     if colon and not times.isdecimal():
-        raise usage(f"--restart: {times!r} must be a number.")
+        raise click.UsageError(f"--restart: {times!r} must be a number.")
     return {"Name": name, **({"MaximumRetryCount": int(times)} if colon else {})}
 
 

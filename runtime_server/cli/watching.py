@@ -11,7 +11,18 @@ import click
 
 from runtime_server.cli.connection import Session, remote
 from runtime_server.cli.exits import exit_code, tell
-from runtime_server.cli.output import Row, as_data, binary, coloured, console, decimal, echo_json, echo_table, table
+from runtime_server.cli.output import (
+    Row,
+    as_data,
+    binary,
+    clean,
+    coloured,
+    console,
+    decimal,
+    echo_json,
+    echo_table,
+    table,
+)
 from runtime_server.cli.values import DURATION, complete_runtime, examples
 
 if TYPE_CHECKING:
@@ -161,8 +172,6 @@ def events(session: Session, since_id: int | None, everything: bool, follow: boo
 
 def _line(event: RuntimeEvent) -> RenderableType:
     from rich.text import Text
-
-    from runtime_server.cli.output import clean
 
     facts = [event.runtime_id, *(filter(None, (event.name, event.session_id))), f"({event.image}, {event.owner})"]
     shown = Text(f"{event.at:%Y-%m-%d %H:%M:%S}Z ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import json
 import socket
 import threading
@@ -79,17 +78,6 @@ def _target(snapshot: Snapshot, port: int) -> tuple[str, int] | None:
     if published:
         return published[0].host, int(published[0].HostPort)
     return (snapshot.address, port) if snapshot.address else None
-
-
-def _reachable(address: str) -> str:
-    """Loopback where a port is published on all addresses."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if not parsed.is_unspecified:
-        return address
-    return "127.0.0.1" if parsed.version == 4 else "::1"
 
 
 def commands(client: APIClient, attrs: Mapping[str, Any]) -> int:
