@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -88,13 +87,10 @@ class Calls:
         return self._run(found, run), False
 
     def _claim_or_answer(self, owner: str, key: str, fingerprint: str) -> Operation | StoredAnswer:
-        claim = Operation(
-            id=uuid.uuid4().hex,
-            kind=KIND,
-            owner=owner,
-            key=key,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
+        claim = self._holder.operation(
+            KIND,
+            owner,
+            key,
             expires_at=time.time() + self._ttl,
             fingerprint=fingerprint,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -220,14 +219,7 @@ class Chores:
     def _clear(self, listed: Listed) -> None:
         """Remove a left-over container, which a start sent again would find and take for its own meanwhile."""
         runtime_id, owner = listed.labels.get(tags.RUNTIME_ID, listed.name), listed.labels.get(tags.OWNER, "")
-        claim = Operation(
-            id=uuid.uuid4().hex,
-            kind=starts.KIND,
-            owner=owner,
-            key=runtime_id,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
-        )
+        claim = self._holder.operation(starts.KIND, owner, runtime_id)
         if not self._store.operations.claim(claim):
             return
         try:

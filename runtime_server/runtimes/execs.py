@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import time
-import uuid
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
@@ -153,13 +152,10 @@ class Execs:
         """
         if key is None:
             return None
-        claim = Operation(
-            id=uuid.uuid4().hex,
-            kind=KIND,
-            owner=caller.owner,
-            key=key,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
+        claim = self._holder.operation(
+            KIND,
+            caller.owner,
+            key,
             expires_at=time.time() + self._settings.idempotency_ttl,
         )
         while not self._operations.claim(claim):

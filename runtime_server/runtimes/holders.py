@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from runtime_server.errors import StorageUnavailable
 from runtime_server.store.operations import Operations
@@ -56,6 +57,38 @@ class Holder:
     def lease(self) -> float:
         """The end of a lease that is taken now."""
         return time.time() + LEASE
+
+    def operation(
+        self,
+        kind: str,
+        owner: str,
+        key: str,
+        *,
+        expires_at: float | None = None,
+        fingerprint: str | None = None,
+        payload: dict[str, Any] | None = None,
+    ) -> Operation:
+        """Work that this process holds from now on, not recorded yet.
+
+        Args:
+            kind: what is done.
+            owner: whose work it is.
+            key: what nobody else of this owner may do at the same time.
+            expires_at: Unix seconds from which it is forgotten; never without.
+            fingerprint: of the request that it answers.
+            payload: what is needed to go on with it.
+        """
+        return Operation(
+            id=uuid.uuid4().hex,
+            kind=kind,
+            owner=owner,
+            key=key,
+            holder=self.id,
+            lease_until=self.lease(),
+            expires_at=expires_at,
+            fingerprint=fingerprint,
+            payload=payload or {},
+        )
 
     def keep(self, operation: Operation) -> None:
         """Keep the operation's lease up from now on."""

@@ -69,14 +69,7 @@ class Pulls:
                 return _end(outcome)
 
     def _new(self, key: str) -> Operation:
-        return Operation(
-            id=uuid.uuid4().hex,
-            kind=KIND,
-            owner="",
-            key=key,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
-        )
+        return self._holder.operation(KIND, "", key)
 
     def _join(self, claim: Operation, progress: Callable[[PullState], None]) -> bytes | None:
         """Wait for the pull in flight; its outcome, or None where it's free to be begun anew."""

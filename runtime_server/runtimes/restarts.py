@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from contextlib import suppress
 from typing import Any
 
@@ -132,13 +131,10 @@ class Restarts:
         if key is None or record.container_id is None:
             return False
         started_at = self._inspect(record).started_at
-        attempt = Operation(
-            id=uuid.uuid4().hex,
-            kind=ATTEMPT,
-            owner=caller.owner,
-            key=key,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
+        attempt = self._holder.operation(
+            ATTEMPT,
+            caller.owner,
+            key,
             expires_at=time.time() + self._ttl,
             payload={"runtime_id": record.runtime_id, "started_at": started_at},
         )
@@ -163,13 +159,10 @@ class Restarts:
         # Refuses what policy forbids by now, before anything is done.
         self._launch.spec(record, StartRequest.model_validate(record.spec), "")
         snapshot = self._inspect(record)
-        operation = Operation(
-            id=uuid.uuid4().hex,
-            kind=KIND,
-            owner=record.owner,
-            key=record.runtime_id,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
+        operation = self._holder.operation(
+            KIND,
+            record.owner,
+            record.runtime_id,
             payload={"timeout": grace, "started_at": snapshot.started_at, "ports": record.ports},
         )
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import time
-import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import ExitStack, suppress
@@ -164,15 +163,7 @@ class Starts:
         return record, self._operation(record, had_login=request.registry_auth is not None)
 
     def _operation(self, record: Record, *, had_login: bool) -> Operation:
-        return Operation(
-            id=uuid.uuid4().hex,
-            kind=KIND,
-            owner=record.owner,
-            key=record.runtime_id,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
-            payload={HAD_LOGIN: had_login},
-        )
+        return self._holder.operation(KIND, record.owner, record.runtime_id, payload={HAD_LOGIN: had_login})
 
     def _begin(self, waiting: Waiting) -> None:
         """Record the start, unless it was recorded before, and have it run when its turn comes."""

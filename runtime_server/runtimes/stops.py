@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import uuid
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
@@ -102,14 +101,8 @@ class Stops:
             only_from: only if it is in one of these states; empty: in any that can be ended.
         """
         remove = remove or record.auto_remove
-        operation = Operation(
-            id=uuid.uuid4().hex,
-            kind=KIND,
-            owner=record.owner,
-            key=record.runtime_id,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
-            payload={"timeout": timeout, "remove": remove},
+        operation = self._holder.operation(
+            KIND, record.owner, record.runtime_id, payload={"timeout": timeout, "remove": remove}
         )
         from_states = only_from or ((*LIVE, *ENDED) if remove else LIVE)
         with suppress(IdTaken):

@@ -9,7 +9,6 @@ container doesn't read.
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from runtime_server.runtimes.states import Action, invalid, target
 from runtime_server.runtimes.sync import Sync
 from runtime_server.runtimes.terms import Terms
 from runtime_server.runtimes.waits import until
-from runtime_server.store.records import Operation, Record
+from runtime_server.store.records import Record
 from runtime_server.store.store import Store
 from runtime_server.store.usage import RESUME
 
@@ -316,14 +315,7 @@ class Switches:
         if now is None or now.status is not RuntimeStatus.PAUSED:
             yield None
             return
-        operation = Operation(
-            id=uuid.uuid4().hex,
-            kind=RESUME,
-            owner=record.owner,
-            key=record.runtime_id,
-            holder=self._holder.id,
-            lease_until=self._holder.lease(),
-        )
+        operation = self._holder.operation(RESUME, record.owner, record.runtime_id)
         self._store.reserve_run(record, operation, limits)
         with self._holder.working(operation):
             try:
