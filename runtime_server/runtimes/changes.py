@@ -10,17 +10,16 @@ from typing import Any
 
 from runtime_server.engine.base import ContainerMissing, Engine
 from runtime_server.engine.limits import NewLimits
-from runtime_server.errors import EngineTimeout, InvalidState, LimitOutOfRange, RuntimeBusy, StorageUnavailable
+from runtime_server.errors import EngineTimeout, InvalidState, LimitOutOfRange, StorageUnavailable
 from runtime_server.models import RuntimeStatus, StartRequest, UpdateRequest, UpdateResponse
 from runtime_server.runtimes.caller import Caller
-from runtime_server.runtimes.holders import runtime_lock
+from runtime_server.runtimes.holders import locked
 from runtime_server.runtimes.kept import KeptChanges
 from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.states import TRANSITIONS, Action, allowed, invalid, target
-from runtime_server.runtimes.switches import LOCK_WAIT
 from runtime_server.runtimes.sync import Sync
 from runtime_server.runtimes.views import Views
 from runtime_server.store.records import Record
@@ -77,9 +76,7 @@ class Changes:
             EngineUnreachable, EngineTimeout: limits may be changed all the same.
         """
         runtime_id = self._lookup.find(caller, name).runtime_id
-        with runtime_lock(self._locks, runtime_id, wait=LOCK_WAIT) as got:
-            if not got:
-                raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
+        with locked(self._locks, runtime_id):
             record = self._lookup.find(caller, runtime_id)
             target(Action.UPDATE, record)
             return self._change(caller, record, request)

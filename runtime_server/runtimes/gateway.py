@@ -22,8 +22,9 @@ from runtime_server.errors import (
 )
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import access, sessions
+from runtime_server.runtimes.holders import LOCK_WAIT
 from runtime_server.runtimes.nginx_cache import NginxCache
-from runtime_server.runtimes.switches import LOCK_WAIT, Switches
+from runtime_server.runtimes.switches import Switches
 from runtime_server.runtimes.sync import Liveness, Sync
 from runtime_server.runtimes.terms import Terms
 from runtime_server.runtimes.waits import SHORT, SlowLane

@@ -15,12 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from runtime_server.errors import StorageUnavailable
+from runtime_server.errors import RuntimeBusy, StorageUnavailable
 from runtime_server.store.operations import Operations
 from runtime_server.store.records import Operation
 
 LEASE = 30.0
 """Seconds that work stays its holder's without renewal, for a holder that hangs but lives."""
+LOCK_WAIT = 15.0
+"""Seconds that a call waits for another that works on the same runtime."""
 
 
 class Holder:
@@ -173,6 +175,20 @@ def runtime_lock(folder: Path, runtime_id: str, *, wait: float) -> Iterator[bool
         yield _flock(descriptor, wait)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path, runtime_id: str, *, wait: float = LOCK_WAIT) -> Iterator[None]:
+    """As ``runtime_lock``, for a call that does nothing without it.
+
+    Raises:
+        RuntimeBusy: another call has it.
+        StorageUnavailable: the lock file can't be made.
+    """
+    with runtime_lock(folder, runtime_id, wait=wait) as got:
+        if not got:
+            raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
+        yield
 
 
 def _flock(descriptor: int, wait: float) -> bool:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime_server.engine.base import Connections, ContainerMissing, Engine
-from runtime_server.errors import InvalidState, Problem, RuntimeBusy, RuntimeNotFound, StorageUnavailable
+from runtime_server.errors import InvalidState, Problem, RuntimeNotFound, StorageUnavailable
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import nginx_cache
-from runtime_server.runtimes.holders import Holder, runtime_lock
+from runtime_server.runtimes.holders import LOCK_WAIT, Holder, locked, runtime_lock
 from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.states import Action, invalid, target
@@ -30,8 +30,6 @@ from runtime_server.store.records import Record
 from runtime_server.store.store import Store
 from runtime_server.store.usage import RESUME
 
-LOCK_WAIT = 15.0
-"""Seconds that a pause or resume waits for another on the same runtime."""
 DRAIN = 2.0
 """Seconds that requests get which reached a runtime that nothing would wake, before it is frozen once more."""
 DRAIN_TRIES = 3
@@ -101,7 +99,7 @@ class Switches:
         Raises:
             InvalidState, RuntimeBusy, EngineUnreachable, EngineTimeout.
         """
-        with self._locked(record):
+        with locked(self._locks, record.runtime_id):
             if self._cache is None:
                 switched = self._write(record, RuntimeStatus.PAUSED, self._call(Action.PAUSE, record, meanwhile))
             else:
@@ -116,7 +114,7 @@ class Switches:
         Raises:
             InvalidState, QuotaExceeded, RuntimeBusy, EngineUnreachable, EngineTimeout.
         """
-        with self._locked(record):
+        with locked(self._locks, record.runtime_id):
             return self._resume(record, meanwhile)
 
     def wake(self, record: Record, *, wait: float = LOCK_WAIT) -> None:
@@ -129,7 +127,7 @@ class Switches:
         Raises:
             RuntimeNotFound, InvalidState, QuotaExceeded, RuntimeBusy, EngineUnreachable, EngineTimeout.
         """
-        with self._locked(record, wait):
+        with locked(self._locks, record.runtime_id, wait=wait):
             now = self._again(record)
             if now.status is not RuntimeStatus.RUNNING or now.pausing:
                 target(Action.RESUME, now)
@@ -175,7 +173,7 @@ class Switches:
             RuntimeBusy: another call works on it.
         """
         assert self._cache is not None
-        with self._locked(record):
+        with locked(self._locks, record.runtime_id):
             marked = self._mark(record)
             if marked is None:
                 yield None
@@ -191,13 +189,6 @@ class Switches:
         with runtime_lock(self._locks, record.runtime_id, wait=0) as got:
             if got:
                 self._unmark(record)
-
-    @contextmanager
-    def _locked(self, record: Record, wait: float = LOCK_WAIT) -> Iterator[None]:
-        with runtime_lock(self._locks, record.runtime_id, wait=wait) as got:
-            if not got:
-                raise RuntimeBusy("Another call works on this runtime.", retry_after=1)
-            yield
 
     def _thaw_what_restarts(self, record: Record) -> None:
         """A restart, which takes no lock, has begun since the record was read: its process must not stay frozen.
