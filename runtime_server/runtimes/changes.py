@@ -19,7 +19,7 @@ from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.renewals import Renewals
-from runtime_server.runtimes.states import TRANSITIONS, Action, allowed, invalid, target
+from runtime_server.runtimes.states import TRANSITIONS, Action, invalid, refusal, target
 from runtime_server.runtimes.sync import Sync
 from runtime_server.runtimes.views import Views
 from runtime_server.store.records import Record
@@ -121,11 +121,7 @@ class Changes:
         if not named:
             return NewLimits(), {}
         if wanted is None:
-            raise InvalidState(
-                "What the runtime was started with isn't known any more.",
-                runtime_status=str(record.status),
-                allowed_actions=allowed(record.status),
-            )
+            raise refusal("What the runtime was started with isn't known any more.", record.status)
         cpus, memory, pids = self._policy.limits(wanted)
         sizes: dict[str, Any] = {}
         # Told even where the record has them: an attempt that was cut short may have written them down alone.

@@ -23,7 +23,6 @@ from runtime_server.engine.files import (
 )
 from runtime_server.errors import (
     ArchiveInvalid,
-    InvalidState,
     PathConflict,
     PathNotFound,
     PathReadOnly,
@@ -34,7 +33,7 @@ from runtime_server.runtimes import tars
 from runtime_server.runtimes.aside import Ahead, put_aside
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.lookup import Lookup
-from runtime_server.runtimes.states import allowed
+from runtime_server.runtimes.states import refusal
 from runtime_server.settings import Settings
 from runtime_server.store.records import Record
 
@@ -206,7 +205,9 @@ class Files:
             with _meanings():
                 self._engine.delete_path(container, path, recursive=recursive)
         except NoAccess:
-            raise _refused(record, "Files can be deleted only while a runtime runs") from None
+            raise refusal(
+                f"Files can be deleted only while a runtime runs; it is {record.status}.", record.status
+            ) from None
         return FilesWritten(path=path, entries=1, bytes=0)
 
     def _container(self, caller: Caller, name: str) -> str:
@@ -252,13 +253,8 @@ class Files:
 
 def _container(record: Record) -> str:
     if record.container_id is None or record.status in _NONE_YET:
-        raise _refused(record, "It has no files")
+        raise refusal(f"It has no files; it is {record.status}.", record.status)
     return record.container_id
-
-
-def _refused(record: Record, what: str) -> InvalidState:
-    status = record.status
-    return InvalidState(f"{what}; it is {status}.", runtime_status=str(status), allowed_actions=allowed(status))
 
 
 def _chunks(reader: ArchiveReader) -> Iterator[bytes]:

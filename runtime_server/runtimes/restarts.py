@@ -14,7 +14,6 @@ from runtime_server.errors import (
     EngineTimeout,
     EngineUnreachable,
     InternalError,
-    InvalidState,
     NameConflict,
     Problem,
     RuntimeBusy,
@@ -30,7 +29,7 @@ from runtime_server.runtimes.nginx_cache import NginxCache
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.starts import Starts
-from runtime_server.runtimes.states import Action, allowed, invalid, target
+from runtime_server.runtimes.states import Action, invalid, refusal, target
 from runtime_server.runtimes.views import Views
 from runtime_server.store.records import AliasTaken, IdTaken, Operation, Record, SessionTaken
 from runtime_server.store.store import Store
@@ -153,9 +152,9 @@ class Restarts:
         if record.container_id is None:
             raise invalid(Action.RESTART, record.status)
         if not record.spec:
-            raise _refused(record, "What the runtime was started with isn't known any more.")
+            raise refusal("What the runtime was started with isn't known any more.", record.status, of=Action.RESTART)
         if record.expires_at is not None and record.expires_at <= now:
-            raise _refused(record, "The runtime's time is up; give it a new ttl first.")
+            raise refusal("The runtime's time is up; give it a new ttl first.", record.status, of=Action.RESTART)
         # Refuses what policy forbids by now, before anything is done.
         self._launch.spec(record, StartRequest.model_validate(record.spec), "")
         snapshot = self._inspect(record)
@@ -310,11 +309,6 @@ class Restarts:
             only = {RuntimeStatus.STARTING}
             if self._store.change(record.runtime_id, only_from=only, end=operation.id, **values) is None:
                 self._store.operations.drop(operation.id, operation.holder)
-
-
-def _refused(record: Record, why: str) -> InvalidState:
-    possible = [each for each in allowed(record.status) if each != Action.RESTART]
-    return InvalidState(why, runtime_status=str(record.status), allowed_actions=possible)
 
 
 def _moved(before: dict[str, list[dict[str, str]]], after: dict[str, list[dict[str, str]]]) -> list[MovedPort]:

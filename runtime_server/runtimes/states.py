@@ -65,11 +65,19 @@ def target(action: Action, record: Record) -> S:
 
 def invalid(action: Action, status: S) -> InvalidState:
     """The refusal of the action in that state."""
-    return InvalidState(
-        f"A runtime that is {status} can't {_CANT[action]}.",
-        runtime_status=str(status),
-        allowed_actions=allowed(status),
-    )
+    return refusal(f"A runtime that is {status} can't {_CANT[action]}.", status)
+
+
+def refusal(why: str, status: S, *, of: Action | None = None) -> InvalidState:
+    """A refusal with reasons of its own.
+
+    Args:
+        why: a sentence.
+        status: the runtime's state.
+        of: what the state allows and is refused all the same.
+    """
+    possible = [each for each in allowed(status) if each != of]
+    return InvalidState(why, runtime_status=str(status), allowed_actions=possible)
 
 
 _CANT = {
