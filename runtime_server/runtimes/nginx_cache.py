@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import md5
 from pathlib import Path
 
@@ -119,3 +120,23 @@ class NginxCache:
         """Take back what there is, and drop the notes."""
         self.take_back(runtime_id)
         shutil.rmtree(self._notes / runtime_id, ignore_errors=True)
+
+
+@contextmanager
+def taken_back(cache: NginxCache | None, runtime_id: str) -> Iterator[None]:
+    """Have no look-up lead to a runtime's address when what happens meanwhile may give it to another.
+
+    Those that are kept are taken back before; those that were under way, after.
+
+    Args:
+        cache: None: there is no gateway.
+        runtime_id: whose.
+    """
+    if cache is None:
+        yield
+        return
+    cache.take_back(runtime_id)
+    try:
+        yield
+    finally:
+        cache.take_back(runtime_id)

@@ -21,7 +21,7 @@ from runtime_server.engine.base import ContainerMissing, ContainerState, Engine,
 from runtime_server.errors import Problem
 from runtime_server.models import CommandReady, HttpReady, LogReady, ReadyCheck, RuntimeStatus
 from runtime_server.runtimes import pods, sessions, views
-from runtime_server.runtimes.nginx_cache import NginxCache
+from runtime_server.runtimes.nginx_cache import NginxCache, taken_back
 from runtime_server.runtimes.stops import last_lines
 from runtime_server.store.records import Operation, Record
 from runtime_server.store.store import Store
@@ -177,12 +177,8 @@ class ReadyWatch:
     def _end(self, watched: _Watched, values: dict[str, Any]) -> bool:
         runtime_id, operation = watched.record.runtime_id, watched.operation
         # Its address may be another's by now.
-        takes_back = self._cache if values["status"] is not RuntimeStatus.RUNNING else None
-        if takes_back is not None:
-            takes_back.take_back(runtime_id)
-        self._store.change(runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, **values)
-        if takes_back is not None:
-            takes_back.take_back(runtime_id)  # those that were under way
+        with taken_back(self._cache if values["status"] is not RuntimeStatus.RUNNING else None, runtime_id):
+            self._store.change(runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, **values)
         return True
 
     def close(self) -> None:

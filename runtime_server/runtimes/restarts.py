@@ -25,7 +25,7 @@ from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.launch import Launch
 from runtime_server.runtimes.lookup import Lookup
-from runtime_server.runtimes.nginx_cache import NginxCache
+from runtime_server.runtimes.nginx_cache import NginxCache, taken_back
 from runtime_server.runtimes.quotas import Quotas
 from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.starts import Starts
@@ -249,10 +249,8 @@ class Restarts:
         try:
             spec = self._launch.spec(record, request, operation.id)
             if self._engine.inspect(container).started_at == operation.payload["started_at"]:
-                self._take_back(record)
-                self._engine.stop(container, float(operation.payload["timeout"]))
-                # Those that were under way, too.
-                self._take_back(record)
+                with taken_back(self._cache, record.runtime_id):
+                    self._engine.stop(container, float(operation.payload["timeout"]))
                 self._check(record, operation)
                 policy_mounts.unswapped(spec)
                 self._launch.run_container(container, request)
@@ -276,10 +274,6 @@ class Restarts:
         if changed is None:
             raise _Superseded
         return False
-
-    def _take_back(self, record: Record) -> None:
-        if self._cache is not None:
-            self._cache.take_back(record.runtime_id)
 
     def _see_mounts(self, spec: RuntimeSpec, snapshot: Snapshot) -> None:
         try:

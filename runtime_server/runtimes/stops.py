@@ -15,7 +15,7 @@ from runtime_server.errors import EngineFailed, Problem, RuntimeBusy, RuntimeNot
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import views
 from runtime_server.runtimes.holders import Holder
-from runtime_server.runtimes.nginx_cache import NginxCache
+from runtime_server.runtimes.nginx_cache import NginxCache, taken_back
 from runtime_server.runtimes.waits import SlowLane, until
 from runtime_server.store.records import IdTaken, Operation, Record
 from runtime_server.store.slots import QUEUED, READYING, START
@@ -174,19 +174,12 @@ class Stops:
 
     def _stopped(self, record: Record, container: str, grace: float) -> Snapshot | None:
         """The container once its process has ended; None where there is none."""
-        # Nothing may lead any more to an address that may soon be another runtime's; a look-up may be under way.
-        self._take_back(record)
-        try:
-            self._engine.stop(container, grace)
-            return self._engine.inspect(container)
-        except ContainerMissing:
-            return None
-        finally:
-            self._take_back(record)
-
-    def _take_back(self, record: Record) -> None:
-        if self._cache is not None:
-            self._cache.take_back(record.runtime_id)
+        with taken_back(self._cache, record.runtime_id):
+            try:
+                self._engine.stop(container, grace)
+                return self._engine.inspect(container)
+            except ContainerMissing:
+                return None
 
     def _remove(self, container: str) -> None:
         with suppress(ContainerMissing):
