@@ -64,6 +64,7 @@ class Restarts:
         quotas: what owners may have.
         views: makes what callers see.
         max_wait: the longest wait of a request, seconds.
+        ttl: seconds for which an attempt with an idempotency key is remembered.
         cache: nginx's look-ups; None: there is no gateway.
     """
 
