@@ -34,6 +34,26 @@ def check_private(path: Path, found: os.stat_result) -> None:
         raise NotPrivate(f"{path} is open to other users (mode {mode:04o}); use: chmod {wanted:o} {path}")
 
 
+def put_whole(path: Path, text: str, *, draft: str = ".new") -> None:
+    """Put the text into a file of mode 0600 that others find as it was or as it is, but no half of it.
+
+    It isn't forced to the disk: after a loss of power the file may be the old one, or empty.
+
+    Args:
+        path: the file.
+        text: all of it.
+        draft: the end of the name under which it is written first; unique where several write at once.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    first = path.with_name(f"{path.name}{draft}")
+    descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    first.replace(path)
+
+
 def default_state_dir() -> Path:
     """Records, the instance's id and a generated key: the platform's state directory."""
     return platformdirs.user_state_path("runtime-server")

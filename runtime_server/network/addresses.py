@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runtime_server.engine.base import Network
 from runtime_server.keys import Watched
+from runtime_server.paths import put_whole
 
 _LINK_LOCAL = "fe80::/10"
 
@@ -70,11 +71,7 @@ class RuntimeAddresses:
                 return
         except OSError:
             pass
-        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}-{threading.get_ident()}.new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        draft.replace(self._path)
+        put_whole(self._path, text, draft=f".{os.getpid()}-{threading.get_ident()}.new")
 
     def _load(self) -> dict[str, tuple[Subnet, frozenset[str]]]:
         try:

@@ -14,7 +14,7 @@ from runtime_server.errors import EngineTimeout, InvalidState, LimitOutOfRange, 
 from runtime_server.models import RuntimeStatus, StartRequest, UpdateRequest, UpdateResponse
 from runtime_server.runtimes.caller import Caller
 from runtime_server.runtimes.holders import locked
-from runtime_server.runtimes.kept import KeptChanges
+from runtime_server.runtimes.kept import LIMITS, KeptChanges
 from runtime_server.runtimes.lookup import Lookup
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.quotas import Quotas
@@ -24,8 +24,6 @@ from runtime_server.runtimes.sync import Sync
 from runtime_server.runtimes.views import Views
 from runtime_server.store.records import Record
 from runtime_server.store.store import LIVE, Store
-
-LIMITS = ("cpus", "memory", "pids_limit")
 
 
 class Changes:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runtime_server.paths import put_whole
 from runtime_server.store.records import Record
+
+LIMITS = ("cpus", "memory", "pids_limit")
+"""The limits of a start that can be changed."""
 
 
 class KeptChanges:
@@ -24,14 +27,10 @@ class KeptChanges:
 
     def keep(self, record: Record) -> None:
         """Remember what the record has now. On a full disk the database alone knows it."""
-        spec = {name: record.spec.get(name) for name in ("cpus", "memory", "pids_limit")}
+        spec = {name: record.spec.get(name) for name in LIMITS}
         kept = {"spec": spec, "labels": record.labels, "retention": record.retention}
-        draft = self._folder / f"{record.runtime_id}.new"
         with suppress(OSError):
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(kept, file)
-            draft.replace(self._folder / record.runtime_id)
+            put_whole(self._folder / record.runtime_id, json.dumps(kept))
 
     def applied(self, record: Record) -> Record:
         """A record that was made of a container's labels, with what was changed since."""

@@ -6,9 +6,10 @@ Lose the database, and a runtime that was renewed would end at the time that it 
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
+
+from runtime_server.paths import put_whole
 
 
 class Renewals:
@@ -23,12 +24,8 @@ class Renewals:
 
     def keep(self, runtime_id: str, expires_at: float | None) -> None:
         """Remember the new end, Unix seconds; None: never. On a full disk the database alone knows it."""
-        draft = self._folder / f"{runtime_id}.new"
         with suppress(OSError):
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(expires_at, file)
-            draft.replace(self._folder / runtime_id)
+            put_whole(self._folder / runtime_id, json.dumps(expires_at))
 
     def end(self, runtime_id: str, first: float | None) -> float | None:
         """The runtime's end: the renewed one, or the ``first``."""
