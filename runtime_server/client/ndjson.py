@@ -40,15 +40,19 @@ def objects(reply: OpenReply) -> Iterator[dict[str, Any]]:
         if not isinstance(found, dict):
             raise _incompatible(reply)
         if set(found) == {"error"} and isinstance(found["error"], dict):
-            body = found["error"]
-            status = body.get("status")
-            raise Problem.from_body(body, status=status if isinstance(status, int) else 500)
+            raise told(found["error"])
         yield found
         if set(found) == {"end"}:
             return
     failure = ServerUnreachable("the stream broke off")
     failure.request_id = reply.request_id
     raise failure
+
+
+def told(body: dict[str, Any]) -> Problem:
+    """The problem that a stream tells of in its midst, where there is no status line any more."""
+    status = body.get("status")
+    return Problem.from_body(body, status=status if isinstance(status, int) else 500)
 
 
 def _incompatible(reply: OpenReply) -> IncompatibleServer:

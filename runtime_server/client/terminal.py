@@ -28,7 +28,8 @@ from wsproto.events import (
 from wsproto.utilities import ProtocolError
 
 from runtime_server.client.closing import Closing
-from runtime_server.client.transport import Transport
+from runtime_server.client.ndjson import told
+from runtime_server.client.transport import Transport, json_object
 from runtime_server.errors import IncompatibleServer, Problem, ServerTimeout, ServerUnreachable
 
 CHUNK = 65536
@@ -185,7 +186,7 @@ class Terminal(Closing):
             self.exit_code = code if isinstance(code, int) else None
         if isinstance(found.get("error"), dict):
             self._ended = True
-            raise Problem.from_body(found["error"], status=_status(found["error"]))
+            raise told(found["error"])
 
     def close(self) -> None:
         """End it, and the command if it still runs."""
@@ -196,17 +197,8 @@ class Terminal(Closing):
         self._socket.close()
 
 
-def _status(body: dict[str, Any]) -> int:
-    status = body.get("status")
-    return status if isinstance(status, int) else 500
-
-
 def _refusal(event: RejectConnection, body: bytes) -> Problem:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        found = None
-    return Problem.from_body(found if isinstance(found, dict) else {}, status=event.status_code)
+    return Problem.from_body(json_object(body) or {}, status=event.status_code)
 
 
 def _connect(transport: Transport) -> socket.socket:

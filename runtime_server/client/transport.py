@@ -312,7 +312,7 @@ class Transport:
                 "the API key is sent to no other address: set base_url to the server's own"
             )
         retry_after = retry_after_seconds(response.headers)
-        body = _json_object(response.content)
+        body = json_object(response.content)
         if body is None:
             body = {"detail": f"HTTP {status} from {self.endpoint.url}, without a problem body"}
         problem = Problem.from_body(body, status=status, retry_after=retry_after)
@@ -393,7 +393,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         current = next((each for each in inner if isinstance(each, BaseException) and id(each) not in seen), None)
 
 
-def _json_object(body: bytes) -> dict[str, Any] | None:
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """The body as a JSON object; None: it isn't one."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

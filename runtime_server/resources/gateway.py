@@ -29,11 +29,14 @@ class LookUp:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Say where the request goes."""
         try:
-            self._set_route(resp, self._gateway.look_up(_asked(req)))
+            self._set_route(resp, self._answer(_asked(req)))
         except Asleep:
             _set_refusal(resp, "wake")
         except Refused as refused:
             _set_refusal(resp, str(refused.status), refused.retry_after)
+
+    def _answer(self, asked: Asked) -> Routed:
+        return self._gateway.look_up(asked)
 
     def _set_route(self, resp: falcon.Response, routed: Routed) -> None:
         resp.set_header("X-Gateway-Upstream", routed.upstream)
@@ -48,12 +51,8 @@ class LookUp:
 class Wake(LookUp):
     """``GET /wake``: as ``LookUp``, held until the runtime is awake."""
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Wake the runtime, and say where the request goes."""
-        try:
-            self._set_route(resp, self._gateway.wake(_asked(req)))
-        except Refused as refused:
-            _set_refusal(resp, str(refused.status), refused.retry_after)
+    def _answer(self, asked: Asked) -> Routed:
+        return self._gateway.wake(asked)
 
 
 def _asked(req: falcon.Request) -> Asked:
