@@ -11,14 +11,13 @@ from pathlib import Path
 
 from runtime_server.engine.base import Network
 from runtime_server.keys import Watched
+from runtime_server.network.forwarded import Subnet, peer_address
 from runtime_server.paths import put_whole
 
 _LINK_LOCAL = "fe80::/10"
 
 REMEMBERED = 1024
 """Peers' addresses."""
-
-Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class RuntimeAddresses:
@@ -85,14 +84,8 @@ class RuntimeAddresses:
 
 
 def _is_in(address: str, known: Mapping[str, tuple[Subnet, frozenset[str]]]) -> bool:
-    try:
-        peer = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    # Where the server listens by IPv6 it sees IPv4 peers as ::ffff:a.b.c.d.
-    if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
-        peer = peer.ipv4_mapped
-    return any(
+    peer = peer_address(address)
+    return peer is not None and any(
         peer.version == subnet.version and peer in subnet and str(peer) not in hosts
         for subnet, hosts in known.values()
     )

@@ -9,6 +9,19 @@ from typing import Any
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+def peer_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address of a socket's peer, without its zone; None: the text isn't one.
+
+    Where the server listens by IPv6 it sees IPv4 peers as ``::ffff:a.b.c.d`` (RFC 4291, section 2.5.5.2): those are
+    IPv4 addresses here.
+    """
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
+
+
 class Forwarded:
     """Reads ``X-Forwarded-For``, which is anybody's own word, from those proxies only that are trusted to set it.
 
@@ -41,10 +54,5 @@ class Forwarded:
             return self._socket
         if not self._proxies:
             return False
-        try:
-            peer = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
-            peer = peer.ipv4_mapped
-        return any(peer.version == subnet.version and peer in subnet for subnet in self._proxies)
+        peer = peer_address(address)
+        return peer is not None and any(peer.version == each.version and peer in each for each in self._proxies)
