@@ -159,14 +159,23 @@ def _children(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
+def check_uncompressed(req: ApiRequest) -> None:
+    """See that the body is sent as it is.
+
+    Raises:
+        UnsupportedMediaType: it has a content coding (RFC 9110, section 8.4).
+    """
+    encoding = req.get_header("Content-Encoding")
+    if encoding and encoding.strip().lower() != "identity":
+        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+
+
 def _read_bytes(req: ApiRequest) -> bytes:
     limit = req.context.settings.max_body_bytes
     length = req.content_length
     if length is not None and length > limit:
         raise BodyTooLarge(f"The body may have at most {limit} bytes.", limit=limit)
-    encoding = req.get_header("Content-Encoding")
-    if encoding and encoding.strip().lower() != "identity":
-        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+    check_uncompressed(req)
     if length is None and not req.env.get("wsgi.input_terminated"):
         return b""
     try:

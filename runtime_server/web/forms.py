@@ -9,6 +9,7 @@ from falcon.media import MultipartFormHandler
 from falcon.media.multipart import BodyPart, MultipartForm
 
 from runtime_server.errors import BadRequest, BodyTooLarge, UnsupportedMediaType, ValidationFailed
+from runtime_server.web.body import check_uncompressed
 from runtime_server.web.context import ApiRequest
 
 MEDIA_TYPE = "multipart/form-data"
@@ -50,9 +51,7 @@ def read_form(
 def _parts(req: ApiRequest, limit: int) -> MultipartForm:
     if (req.content_type or "").partition(";")[0].strip().lower() != MEDIA_TYPE:
         raise UnsupportedMediaType(f"Send the body with Content-Type: {MEDIA_TYPE}.")
-    encoding = req.get_header("Content-Encoding")
-    if encoding and encoding.strip().lower() != "identity":
-        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+    check_uncompressed(req)
     length = req.content_length
     if length is None and not req.env.get("wsgi.input_terminated"):
         length = 0

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
-from runtime_server.errors import BadRequest, FileTooLarge, UnsupportedMediaType
+from runtime_server.errors import BadRequest, FileTooLarge
 from runtime_server.runtimes.aside import put_aside
+from runtime_server.web.body import check_uncompressed
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.peers import Peer
 
@@ -69,9 +70,7 @@ class Upload:
     """
 
     def __init__(self, req: ApiRequest, limit: int) -> None:
-        encoding = req.get_header("Content-Encoding")
-        if encoding and encoding.strip().lower() != "identity":
-            raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+        check_uncompressed(req)
         self.length = req.content_length
         self._limit = limit
         if self.length is not None and self.length > limit:
