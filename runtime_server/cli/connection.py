@@ -12,6 +12,7 @@ import click
 
 from runtime_server.cli import context_file
 from runtime_server.cli.exits import told
+from runtime_server.cli.output import sentence
 from runtime_server.paths import NotPrivate
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Session:
         try:
             return RuntimeServerClient(server.url, api_key=server.api_key, retry=retry, timeout=timeout)
         except ValueError as error:
-            raise click.UsageError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+            raise click.UsageError(sentence(error)) from None
 
     def close(self) -> None:
         """Close the connections."""

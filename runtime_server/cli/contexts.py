@@ -10,7 +10,7 @@ import click
 
 from runtime_server.cli import context_file
 from runtime_server.cli.context_file import Contexts, ContextsBroken, Named
-from runtime_server.cli.output import echo_json, echo_table
+from runtime_server.cli.output import echo_json, echo_table, sentence
 from runtime_server.cli.values import examples
 from runtime_server.paths import NotPrivate
 
@@ -48,7 +48,7 @@ def add(name: str, url: str, api_key: str | None, api_key_stdin: bool, used: boo
     try:
         endpoint = find_endpoint(url, api_key or "")
     except ValueError as error:
-        raise click.UsageError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+        raise click.UsageError(sentence(error)) from None
     with _told():
         known = context_file.read().having(context_file.checked(name), Named(endpoint.url, endpoint.key))
         context_file.write(Contexts(name if used else known.current, known.named))

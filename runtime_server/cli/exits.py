@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import click
 
-from runtime_server.cli.output import clean, echo_json
+from runtime_server.cli.output import as_data, clean, echo_json
 from runtime_server.errors import (
     DeadlineExceeded,
     EngineTimeout,
@@ -82,6 +83,46 @@ def _fields(error: Problem) -> Iterator[str]:
     setting = error.extensions.get("setting")
     if isinstance(setting, str):
         yield f"The server's {setting} rules that."
+
+
+def for_each(
+    names: Iterable[str],
+    act: Callable[[str], Any],
+    *,
+    as_json: bool,
+    shown: Callable[[str, Any], str] | None = lambda name, _: name,
+) -> None:
+    """Act on each, whatever becomes of the others, and print their answers.
+
+    Args:
+        names: what to act on.
+        act: gives the answer; None: refused, and it has said why.
+        as_json: print the answers as one array.
+        shown: else, what is printed of each; None: they are printed as an array all the same.
+
+    Raises:
+        SystemExit: one failed; with the first one's code.
+    """
+    done, failed = [], 0
+    for each in names:
+        try:
+            answer = act(each)
+        except RuntimeClientError as error:
+            tell(error, as_json=as_json, about=each)
+            failed = failed or exit_code(error)
+            continue
+        if answer is None:
+            failed = failed or REFUSED
+            continue
+        done.append(answer)
+        for warning in getattr(answer, "warnings", ()):
+            click.echo(clean(f"Warning: {warning}"), err=True)
+        if shown is not None and not as_json:
+            click.echo(clean(shown(each, answer)))
+    if shown is None or as_json:
+        echo_json(as_data(done))
+    if failed:
+        raise SystemExit(failed)
 
 
 @contextlib.contextmanager

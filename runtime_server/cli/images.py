@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime_server.cli.connection import Session, remote
-from runtime_server.cli.exits import exit_code, tell
-from runtime_server.cli.output import Row, ago, as_data, clean, decimal, echo_answers, echo_json
+from runtime_server.cli.exits import for_each
+from runtime_server.cli.output import Row, ago, as_data, decimal, echo_answers, echo_json
 from runtime_server.cli.values import examples
 
 if TYPE_CHECKING:
@@ -61,11 +61,8 @@ def pull(
 def images(session: Session, quiet: bool) -> None:
     """List the images that can be started."""
     found = session.client.list_images()
-    if quiet and not session.json:
-        for each in found:
-            click.echo(_short(each.image_id))
-        return
-    echo_answers(found, session.json, ("IMAGE", "ID", "CREATED", "SIZE"), _row)
+    only = (lambda each: _short(each.image_id)) if quiet else None
+    echo_answers(found, session.json, ("IMAGE", "ID", "CREATED", "SIZE"), _row, only=only)
 
 
 def _row(image: Image) -> Row:
@@ -82,19 +79,4 @@ def _short(image_id: str) -> str:
 @remote
 def rmi(session: Session, images: tuple[str, ...]) -> None:
     """Take names off images, and with the last one the image off the engine."""
-    from runtime_server.errors import RuntimeClientError
-
-    done, failed = [], 0
-    for each in images:
-        try:
-            done.append(session.client.delete_image(each))
-        except RuntimeClientError as error:
-            tell(error, as_json=session.json, about=each)
-            failed = failed or exit_code(error)
-            continue
-        if not session.json:
-            click.echo(clean(done[-1].message))
-    if session.json:
-        echo_json(as_data(done))
-    if failed:
-        raise SystemExit(failed)
+    for_each(images, session.client.delete_image, as_json=session.json, shown=lambda _, answer: answer.message)

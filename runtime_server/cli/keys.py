@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from runtime_server.cli.output import sentence
 from runtime_server.cli.upkeep import refuse_another_user, state_dir, use_state_dir
 from runtime_server.cli.values import examples
 from runtime_server.keys import KeyFile, KeyFileBroken
@@ -112,7 +113,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise click.ClickException(f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+        raise click.ClickException(sentence(error)) from None
     except (NotPrivate, KeyFileBroken) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:

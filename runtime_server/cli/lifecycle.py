@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime_server.cli.connection import Session, remote
-from runtime_server.cli.exits import REFUSED, exit_code, tell
-from runtime_server.cli.output import as_data, clean, echo_json
+from runtime_server.cli.exits import for_each
+from runtime_server.cli.listings import LIVE
+from runtime_server.cli.output import echo_json
 from runtime_server.cli.values import DURATION, complete_runtime, examples, pairs
 
 if TYPE_CHECKING:
     from runtime_server.models import Runtime
-
-LIVE = frozenset({"starting", "running", "paused", "stopping"})
 
 _runtimes = click.argument("runtimes", metavar="RUNTIME…", nargs=-1, required=True, shell_complete=complete_runtime)
 _grace = click.option(
@@ -23,42 +21,12 @@ _grace = click.option(
 )
 
 
-def for_each(session: Session, runtimes: tuple[str, ...], act: Callable[[str], Runtime | None]) -> None:
-    """Act on each, whatever becomes of the others; print what was named, or the answers.
-
-    Raises:
-        SystemExit: one failed; with the first one's code.
-    """
-    from runtime_server.errors import RuntimeClientError
-
-    done, failed = [], 0
-    for each in runtimes:
-        try:
-            answer = act(each)
-        except RuntimeClientError as error:
-            tell(error, as_json=session.json, about=each)
-            failed = failed or exit_code(error)
-            continue
-        if answer is None:
-            failed = failed or REFUSED
-            continue
-        done.append(answer)
-        for warning in getattr(answer, "warnings", ()):
-            click.echo(clean(f"Warning: {warning}"), err=True)
-        if not session.json:
-            click.echo(each)
-    if session.json:
-        echo_json(as_data(done))
-    if failed:
-        raise SystemExit(failed)
-
-
 @click.command(epilog=examples("runtime-server pause web"))
 @_runtimes
 @remote
 def pause(session: Session, runtimes: tuple[str, ...]) -> None:
     """Freeze all processes of runtimes."""
-    for_each(session, runtimes, session.client.pause_runtime)
+    for_each(runtimes, session.client.pause_runtime, as_json=session.json)
 
 
 @click.command(epilog=examples("runtime-server resume web"))
@@ -66,7 +34,7 @@ def pause(session: Session, runtimes: tuple[str, ...]) -> None:
 @remote
 def resume(session: Session, runtimes: tuple[str, ...]) -> None:
     """Let paused runtimes go on."""
-    for_each(session, runtimes, session.client.resume_runtime)
+    for_each(runtimes, session.client.resume_runtime, as_json=session.json)
 
 
 @click.command(epilog=examples("runtime-server stop -t 30 web", "runtime-server stop $(runtime-server ls -q)"))
@@ -78,7 +46,7 @@ def stop(session: Session, runtimes: tuple[str, ...], timeout: float) -> None:
 
     They stay to be looked at until their retention ends, or `rm`.
     """
-    for_each(session, runtimes, lambda each: session.client.stop_runtime(each, timeout=timeout))
+    for_each(runtimes, lambda each: session.client.stop_runtime(each, timeout=timeout), as_json=session.json)
 
 
 @click.command(epilog=examples("runtime-server restart web"))
@@ -98,7 +66,7 @@ def restart(session: Session, runtimes: tuple[str, ...], timeout: float) -> None
             click.echo(f"{each}: {moved.port} is published on {places} now.", err=True)
         return answer
 
-    for_each(session, runtimes, act)
+    for_each(runtimes, act, as_json=session.json)
 
 
 @click.command(
@@ -135,7 +103,7 @@ def update(
         fields["labels"] = changed
     if not fields:
         raise click.UsageError("Nothing to change: give at least one option.")
-    for_each(session, runtimes, lambda each: session.client.update_runtime(each, **fields))
+    for_each(runtimes, lambda each: session.client.update_runtime(each, **fields), as_json=session.json)
 
 
 @click.command(epilog=examples("runtime-server rm web", "runtime-server rm -f $(runtime-server ls -aq)"))
@@ -160,4 +128,4 @@ def rm(session: Session, runtimes: tuple[str, ...], force: bool) -> None:
                 return None
         return session.client.remove_runtime(each)
 
-    for_each(session, runtimes, act)
+    for_each(runtimes, act, as_json=session.json)

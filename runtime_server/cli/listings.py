@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from runtime_server.cli.connection import Session, remote
-from runtime_server.cli.exits import exit_code, tell
+from runtime_server.cli.exits import for_each
 from runtime_server.cli.output import (
     Row,
     ago,
-    as_data,
     coloured,
     echo_answers,
-    echo_json,
     ports,
     status_of,
 )
@@ -54,13 +53,10 @@ def ls(session: Session, everything: bool, quiet: bool, filters: tuple[str, ...]
     statuses, labels, owner = _filters(filters)
     chosen = statuses or (ALL if everything else LIVE)
     found = list(session.client.list_runtimes(status=chosen, labels=labels, owner=owner, limit=1000))
-    if quiet and not session.json:
-        for each in found:
-            click.echo(each.runtime_id)
-        return
+    only = attrgetter("runtime_id") if quiet else None
     several = len({each.owner for each in found}) > 1
     columns = (*_COLUMNS, "OWNER") if several else _COLUMNS
-    echo_answers(found, session.json, columns, lambda each: _row(each, several, no_trunc))
+    echo_answers(found, session.json, columns, lambda each: _row(each, several, no_trunc), only=only)
 
 
 def _filters(filters: tuple[str, ...]) -> tuple[list[str], dict[str, str | None], str | None]:
@@ -104,18 +100,13 @@ def _row(runtime: Runtime, owner: bool, no_trunc: bool) -> Row:
 @remote
 def inspect(session: Session, runtimes: tuple[str, ...], values: bool) -> None:
     """Show all that is known of runtimes, as JSON."""
-    from runtime_server.errors import RuntimeClientError
-
-    found, failed = [], 0
-    for each in runtimes:
-        try:
-            found.append(session.client.get_runtime(each, environment="values" if values else "names"))
-        except RuntimeClientError as error:
-            tell(error, as_json=session.json, about=each)
-            failed = failed or exit_code(error)
-    echo_json(as_data(found))
-    if failed:
-        raise SystemExit(failed)
+    kind: Literal["values", "names"] = "values" if values else "names"
+    for_each(
+        runtimes,
+        lambda each: session.client.get_runtime(each, environment=kind),
+        as_json=session.json,
+        shown=None,
+    )
 
 
 @click.command(epilog=examples("runtime-server history web"))

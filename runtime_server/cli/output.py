@@ -61,10 +61,20 @@ def as_data(answer: Any) -> Any:
     return answer.model_dump(mode="json")
 
 
-def echo_answers(answers: Sequence[Any], as_json: bool, columns: Sequence[str], row: Callable[[Any], Row]) -> None:
-    """A list of answers, as a JSON array or a table."""
+def echo_answers(
+    answers: Sequence[Any],
+    as_json: bool,
+    columns: Sequence[str],
+    row: Callable[[Any], Row],
+    *,
+    only: Callable[[Any], str] | None = None,
+) -> None:
+    """A list of answers: as a JSON array, a line for each with ``only`` what that says of it, or a table."""
     if as_json:
         echo_json(as_data(answers))
+    elif only is not None:
+        for each in answers:
+            click.echo(only(each))
     else:
         echo_table(columns, (row(each) for each in answers))
 
@@ -101,6 +111,12 @@ def coloured(word: str) -> RenderableType:
     from rich.text import Text
 
     return Text(clean(word), style=_COLOURS.get(word, ""))
+
+
+def sentence(error: Exception) -> str:
+    """An error's message, which begins in lower case, as a sentence."""
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def decimal(size: int | None) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime_server.cli.connection import Session, remote
-from runtime_server.cli.exits import FAILED, exit_code, tell
+from runtime_server.cli.exits import FAILED, for_each
 from runtime_server.cli.output import Row, ago, as_data, clean, decimal, echo_answers, echo_json
 from runtime_server.cli.values import DURATION, examples
 
@@ -22,11 +22,8 @@ _owner = click.option("--owner", help="Only this owner's; for admins.")
 
 def _list_volumes(session: Session, quiet: bool, size: bool, owner: str | None) -> None:
     found = session.client.list_volumes(sizes=size, owner=owner)
-    if quiet and not session.json:
-        for each in found:
-            click.echo(each.name)
-        return
-    echo_answers(found, session.json, ("NAME", "OWNER", "SIZE", "IN USE BY"), _volume)
+    only = attrgetter("name") if quiet else None
+    echo_answers(found, session.json, ("NAME", "OWNER", "SIZE", "IN USE BY"), _volume, only=only)
 
 
 def _volume(volume: Volume) -> Row:
@@ -64,17 +61,14 @@ def volume_ls(session: Session, quiet: bool, size: bool, owner: str | None) -> N
 @remote
 def volume_rm(session: Session, names: tuple[str, ...], owner: str | None) -> None:
     """Remove named volumes with all that is in them, where no runtime has them."""
-    _remove(session, names, lambda name: session.client.delete_volume(name, owner=owner))
+    for_each(names, lambda name: session.client.delete_volume(name, owner=owner), as_json=session.json)
 
 
 def _list_workspaces(session: Session, quiet: bool, size: bool, owner: str | None) -> None:
     found = session.client.list_workspaces(sizes=size, owner=owner)
-    if quiet and not session.json:
-        for each in found:
-            click.echo(each.workspace_id)
-        return
     columns = ("WORKSPACE", "SESSION", "OWNER", "CREATED", "SIZE", "IN USE BY")
-    echo_answers(found, session.json, columns, _workspace)
+    only = attrgetter("workspace_id") if quiet else None
+    echo_answers(found, session.json, columns, _workspace, only=only)
 
 
 def _workspace(workspace: Workspace) -> Row:
@@ -118,26 +112,7 @@ def workspace_ls(session: Session, quiet: bool, size: bool, owner: str | None) -
 @remote
 def workspace_rm(session: Session, names: tuple[str, ...]) -> None:
     """Remove workspaces, by id or session, with all that is in them."""
-    _remove(session, names, session.client.delete_workspace)
-
-
-def _remove(session: Session, names: tuple[str, ...], remove: Callable[[str], Any]) -> None:
-    from runtime_server.errors import RuntimeClientError
-
-    done, failed = [], 0
-    for name in names:
-        try:
-            done.append(remove(name))
-        except RuntimeClientError as error:
-            tell(error, as_json=session.json, about=name)
-            failed = failed or exit_code(error)
-            continue
-        if not session.json:
-            click.echo(name)
-    if session.json:
-        echo_json(as_data(done))
-    if failed:
-        raise SystemExit(failed)
+    for_each(names, session.client.delete_workspace, as_json=session.json)
 
 
 @click.command(
