@@ -4,7 +4,6 @@ import functools
 import json
 import os
 from collections.abc import Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +12,12 @@ import requests
 from click.testing import CliRunner, Result
 
 import runtime_server.client
-from runtime_server import RetryPolicy, RuntimeServerClient
+from runtime_server import RuntimeServerClient
 from runtime_server.cli.main import main
 from runtime_server.testing import TEST_URL, InMemoryServer, WsgiAdapter, in_memory_server
+from tests.contract.conftest import OWNERS, client, key
 
-OWNERS = 100
-_owner = count()
+__all__ = ["client", "key"]
 
 
 class Run(Protocol):
@@ -35,20 +34,6 @@ def shared_server() -> Iterator[InMemoryServer]:
     keys = ",".join([*(f"owner-{n}:key-{n}" for n in range(OWNERS)), "boss+admin:key-of-boss"])
     with in_memory_server(api_keys=keys, registry_prefix="registry.example.com/boxes", shared_builds=True) as server:
         yield server
-
-
-@pytest.fixture
-def key() -> str:
-    """The key of an owner that nobody used before."""
-    number = next(_owner)
-    assert number < OWNERS
-    return f"key-{number}"
-
-
-@pytest.fixture
-def client(shared_server: InMemoryServer, key: str) -> Iterator[RuntimeServerClient]:
-    with shared_server.client(api_key=key, retry=RetryPolicy(max_attempts=1)) as client:
-        yield client
 
 
 @pytest.fixture

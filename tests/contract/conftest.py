@@ -9,7 +9,8 @@ import requests
 from runtime_server import RetryPolicy, RuntimeServerClient
 from runtime_server.testing import InMemoryServer, WsgiAdapter, in_memory_server
 
-OWNERS = 200
+OWNERS = 400
+"""More than there are tests, here and of the command line, which takes its keys from the same row."""
 _owner = count()
 
 

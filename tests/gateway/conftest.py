@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,9 +24,9 @@ from runtime_server import RuntimeServerClient
 from runtime_server.models import StartResponse
 from tests.engine.conftest import docker_client
 from tests.gateway import frames, image
-from tests.nginx.conftest import MAIN
+from tests.nginx.conftest import MAIN, free_port, nginx
 
-__all__ = ["docker_client"]
+__all__ = ["docker_client", "nginx"]
 
 T = TypeVar("T")
 
@@ -51,12 +50,6 @@ def eventually(look: Callable[[], T | None], what: str) -> T:
         assert time.monotonic() < ends, f"not within {DEADLINE:g} s: {what}"
         time.sleep(0.02)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -273,16 +266,6 @@ class WebSocket:
     def close(self) -> None:
         self.stream.close()
         self.socket.close()
-
-
-@pytest.fixture(scope="session")
-def nginx() -> str:
-    """nginx's path; its package is installed where it is missing."""
-    installed = subprocess.run([ROOT / "scripts/nginx"], check=False, capture_output=True, text=True, timeout=600)
-    assert installed.returncode == 0, installed.stderr
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    assert found
-    return found
 
 
 @pytest.fixture(scope="session")
