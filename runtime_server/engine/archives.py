@@ -10,22 +10,18 @@ import json
 import posixpath
 import stat
 import tarfile
-from typing import Any, Protocol
+from typing import Any
 
-from runtime_server.engine.files import FileEntry, FileKind
+from runtime_server.engine.files import FileEntry, FileKind, Readable
 from runtime_server.engine.translate import unix_time
+
+STAT = "X-Docker-Container-Path-Stat"
+"""The header that says what is at a path."""
 
 _FOLDER, _LINK = 1 << 31, 1 << 27
 _NO_FILE = _FOLDER | _LINK | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 19
 _SPECIAL = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
 """Bits of Go's ``fs.FileMode``; the lowest nine are Unix's."""
-
-
-class Readable(Protocol):
-    """What can be read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most so many bytes."""
 
 
 def file_entry(header: str) -> FileEntry:

@@ -12,13 +12,12 @@ from contextlib import closing, suppress
 from typing import Any
 
 import requests
-from docker import APIClient
 
-from runtime_server.engine import archives, folders, translate, users
+from runtime_server.engine import archive_routes, archives, folders, translate, users
 from runtime_server.engine.answers import mapped
 from runtime_server.engine.base import ContainerMissing
 from runtime_server.engine.container_root import ContainerRoot, TooDeep
-from runtime_server.engine.docker_client import check, url
+from runtime_server.engine.docker_client import check
 from runtime_server.engine.docker_execs import DockerExecs
 from runtime_server.engine.docker_volumes import DockerVolumes
 from runtime_server.engine.feeds import FeedEnded
@@ -35,7 +34,6 @@ from runtime_server.engine.files import (
 from runtime_server.engine.inside import ExecSpec
 from runtime_server.errors import EngineFailed, Problem
 
-STAT = "X-Docker-Container-Path-Stat"
 MOST_LISTED = 2 * 2**30
 """Bytes of a folder, with all below it, that are read to list it where that needs reading."""
 
@@ -53,9 +51,9 @@ class DockerFiles(DockerExecs, DockerVolumes):
     def file_entry(self, container: str, path: str) -> FileEntry | None:
         """See ``FilesEngine``."""
         with self._call("archive", container) as client:
-            response = client.head(_path(client, container), params={"path": path}, timeout=client.timeout)
+            response = archive_routes.head(client, container, path)
             if response.ok:
-                return archives.file_entry(response.headers[STAT])
+                return archives.file_entry(response.headers[archives.STAT])
         # A HEAD's answer has no words, and a container that is gone looks like a file that is.
         with suppress(PathMissing, NotAFolder):
             self.read_archive(container, path).close()
@@ -64,22 +62,14 @@ class DockerFiles(DockerExecs, DockerVolumes):
     def read_archive(self, container: str, path: str) -> DockerArchive:
         """See ``FilesEngine``."""
         with self._call("archive", container) as client:
-            response = client.get(
-                _path(client, container),
-                params={"path": path},
-                headers={"Accept-Encoding": "identity"},
-                stream=True,
-                timeout=client.timeout,
-            )
-            return DockerArchive(check(response))
+            return DockerArchive(check(archive_routes.get(client, container, path)))
 
     def write_archive(self, container: str, folder: str, chunks: Iterable[bytes]) -> None:
         """See ``FilesEngine``."""
         passed = _Passed(chunks)
-        params = {"path": folder, "noOverwriteDirNonDir": "1"}
         try:
             with self._call("archive", container) as client:
-                check(client.put(_path(client, container), params=params, data=passed, timeout=client.timeout))
+                archive_routes.put(client, container, folder, passed)
         except Exception:
             # What ended the sending says more than what the engine made of it.
             if passed.error is not None:
@@ -200,7 +190,3 @@ class _Passed:
             self.error = error
             raise
         return chunk
-
-
-def _path(client: APIClient, container: str) -> str:
-    return url(client, f"/containers/{container}/archive")

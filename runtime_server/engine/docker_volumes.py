@@ -13,7 +13,7 @@ from runtime_server.engine import answers, folders, users, volumes
 from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerMissing, Volume
 from runtime_server.engine.docker_calls import DockerCalls
-from runtime_server.engine.users import Ids
+from runtime_server.engine.files import Ids
 from runtime_server.errors import EngineFailed
 
 MAX_KNOWN = 1024

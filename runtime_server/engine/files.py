@@ -42,6 +42,13 @@ class FileEntry:
     target: str | None = None
 
 
+class Readable(Protocol):
+    """What can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many of the next bytes; none at the end."""
+
+
 class ArchiveReader(Protocol):
     """A tar as it comes. For one thread."""
 

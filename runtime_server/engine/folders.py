@@ -7,44 +7,35 @@ so it is unpacked into the one above.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
-import json
 import posixpath
-import stat
 import tarfile
 import time
-from typing import Any
 
 import docker.errors
 from docker import APIClient
 
-from runtime_server.engine.docker_client import check, url
-from runtime_server.engine.users import Ids
+from runtime_server.engine import archive_routes, archives
+from runtime_server.engine.docker_client import check
+from runtime_server.engine.files import FileEntry, FileKind, Ids
 
 MAX_FILE = 1_048_576
 """Bytes of ``/etc/passwd`` that are read: images come from anywhere."""
 MAX_LINKS = 8
 
-_DIRECTORY, _SYMLINK = 1 << 31, 1 << 27
-_SPECIAL = ((1 << 23, stat.S_ISUID), (1 << 22, stat.S_ISGID), (1 << 20, stat.S_ISVTX))
-"""Bits of Go's ``fs.FileMode``, in which the Engine tells modes; the lowest nine are Unix's."""
-
 
 def folder(client: APIClient, container: str, path: str) -> tuple[str, int] | None:
     """The folder's real path, and its mode as in Unix, without its type; None where there is no folder."""
     for _ in range(MAX_LINKS):
-        status = _status(client, container, path)
-        if status is None:
+        found = _entry_at(client, container, path)
+        if found is None:
             return None
-        mode = int(status.get("mode") or 0)
-        if mode & _DIRECTORY:
-            return path, mode & 0o777 | sum(unix for bit, unix in _SPECIAL if mode & bit)
-        target = str(status.get("linkTarget") or "")
-        if not mode & _SYMLINK or not target:
+        if found.kind is FileKind.FOLDER:
+            return path, found.mode
+        if found.kind is not FileKind.LINK or not found.target:
             return None
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), found.target))
     return None
 
 
@@ -55,8 +46,7 @@ def give(client: APIClient, container: str, path: str, mode: int, ids: Ids) -> N
         docker.errors.APIError: among others, where the container's root is read-only.
     """
     above, name = posixpath.split(path)
-    params = {"path": above, "noOverwriteDirNonDir": "1"}
-    check(client.put(_path(client, container), params=params, data=_entry(name, mode, ids), timeout=client.timeout))
+    archive_routes.put(client, container, above, _entry(name, mode, ids))
 
 
 def text(client: APIClient, container: str, path: str) -> str:
@@ -79,26 +69,16 @@ def _entry(name: str, mode: int, ids: Ids) -> bytes:
     return out.getvalue()
 
 
-def _status(client: APIClient, container: str, path: str) -> dict[str, Any] | None:
-    response = client.head(_path(client, container), params={"path": path}, timeout=client.timeout)
+def _entry_at(client: APIClient, container: str, path: str) -> FileEntry | None:
     try:
-        header = check(response).headers["X-Docker-Container-Path-Stat"]
+        return archives.file_entry(check(archive_routes.head(client, container, path)).headers[archives.STAT])
     except docker.errors.NotFound:
         return None
-    found: dict[str, Any] = json.loads(base64.b64decode(header))
-    return found
 
 
 def _read(client: APIClient, container: str, path: str) -> tuple[str, str | None]:
     """A file's text, or where it leads as a link."""
-    response = client.get(
-        _path(client, container),
-        params={"path": path},
-        headers={"Accept-Encoding": "identity"},
-        stream=True,
-        timeout=client.timeout,
-    )
-    with contextlib.closing(response):
+    with contextlib.closing(archive_routes.get(client, container, path)) as response:
         try:
             check(response)
         except docker.errors.NotFound:
@@ -112,7 +92,3 @@ def _read(client: APIClient, container: str, path: str) -> tuple[str, str | None
                 return ("" if file is None else file.read(MAX_FILE).decode("utf-8", "replace")), None
         except tarfile.TarError as error:
             raise ValueError("not a tar") from error
-
-
-def _path(client: APIClient, container: str) -> str:
-    return url(client, f"/containers/{container}/archive")

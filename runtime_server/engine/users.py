@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-Ids = tuple[int, int]
-"""User and group."""
+from runtime_server.engine.files import Ids
 
 MOST = 2**31 - 1
 """The largest id that engines take."""

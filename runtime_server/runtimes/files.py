@@ -19,6 +19,7 @@ from runtime_server.engine.files import (
     NoAccess,
     NotAFolder,
     PathMissing,
+    Readable,
     ReadOnly,
 )
 from runtime_server.errors import (
@@ -148,7 +149,7 @@ class Files:
         return FilesWritten(path=real, entries=1, bytes=size)
 
     def write_archive(
-        self, caller: Caller, name: str, path: str, source: tars.Readable, *, owner: str | None = None
+        self, caller: Caller, name: str, path: str, source: Readable, *, owner: str | None = None
     ) -> FilesWritten:
         """Unpack a tar into a folder, which is made where it is missing.
 

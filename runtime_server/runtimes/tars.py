@@ -18,8 +18,9 @@ import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from runtime_server.engine.files import Ids, Readable
 from runtime_server.errors import ArchiveInvalid, FileTooLarge
 
 CHUNK = 65536
@@ -42,8 +43,6 @@ MAX_TIME = 2**33
 MODE = 0o1777
 """Permissions and the sticky bit."""
 
-Ids = tuple[int, int]
-
 _UNREADABLE = (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError)
 """What tarfile raises for a tar that makes no sense."""
 _HEADERS = (
@@ -53,13 +52,6 @@ _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
-
-
-class Readable(Protocol):
-    """What can be read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most so many of the next bytes; none at the end."""
 
 
 class _Entry(tarfile.TarInfo):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime_server.engine import users
+from runtime_server.engine.files import Ids
 
 PASSWD = """root:x:0:0:root:/root:/bin/sh
 # a comment
@@ -30,7 +31,7 @@ def test_root_by_its_spelling(user: str) -> None:
     ("user", "ids"),
     [("1000:50", (1000, 50)), ("1000", None), ("app:50", None), ("1000:staff", None), ("1000:", None), ("app", None)],
 )
-def test_numbers_need_no_file(user: str, ids: users.Ids | None) -> None:
+def test_numbers_need_no_file(user: str, ids: Ids | None) -> None:
     assert not users.is_root(user)
     assert users.by_numbers(user) == ids
 
@@ -53,7 +54,7 @@ def test_numbers_need_no_file(user: str, ids: users.Ids | None) -> None:
         ("²", None),
     ],
 )
-def test_names_are_the_images(user: str, ids: users.Ids | None) -> None:
+def test_names_are_the_images(user: str, ids: Ids | None) -> None:
     assert users.by_files(user, PASSWD, GROUPS) == ids
 
 
