@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 from collections.abc import Mapping
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from requests.cookies import extract_cookies_to_jar
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers
+from requests.utils import get_encoding_from_headers, select_proxy
+from urllib3.connection import HTTPConnection
+
+from runtime_server.exchange import Idle, exchange
 
 POOL_SIZE = 64
 """Connections kept open per host."""
@@ -26,6 +35,19 @@ class OneServerAdapter(HTTPAdapter):
     def __init__(self) -> None:
         super().__init__(pool_connections=4, pool_maxsize=POOL_SIZE, max_retries=0)
         self._pool: Any = None
+        self._idle: Idle | None = None
+
+    def open_directly(self, url: str, proxies: Mapping[str, str]) -> None:
+        """Send short calls over connections of this adapter's own, where nothing is between here and the server.
+
+        Args:
+            url: the server's; others than plain HTTP are left to urllib3, which knows certificates.
+            proxies: by scheme; with one for this server, too.
+        """
+        parts = urlsplit(url)
+        if parts.scheme == "http" and parts.hostname and not select_proxy(url, dict(proxies)):
+            self._host = parts.netloc
+            self._idle = Idle(partial(HTTPConnection, parts.hostname, parts.port or 80), POOL_SIZE)
 
     def get_connection_with_tls_context(
         self,
@@ -72,6 +94,8 @@ class OneServerAdapter(HTTPAdapter):
         It is what ``session.send(request, allow_redirects=False)`` does where there are neither hooks nor redirects;
         cookies, by which a balancer before the server finds the same one again, are kept.
         """
+        if self._idle is not None and not settings.get("stream") and isinstance(request.body, bytes | None):
+            return self._exchange(self._idle, session, request, settings["timeout"])
         response = self.send(request, **settings)
         if "Set-Cookie" in response.headers:
             extract_cookies_to_jar(session.cookies, request, response.raw)  # type: ignore[no-untyped-call]
@@ -79,7 +103,49 @@ class OneServerAdapter(HTTPAdapter):
             _ = response.content
         return response
 
+    def _exchange(
+        self,
+        idle: Idle,
+        session: requests.Session,
+        request: requests.PreparedRequest,
+        timeouts: tuple[float | None, float | None],
+    ) -> requests.Response:
+        headers = {"Host": self._host, **request.headers}
+        target, body = self.request_url(request, None), request.body
+        assert body is None or isinstance(body, bytes)
+        try:
+            answer, content = exchange(idle, str(request.method), target, headers, body=body, timeouts=timeouts)
+            content = _decoded(content, answer.headers.get("Content-Encoding"))
+        except requests.RequestException:
+            raise
+        except TimeoutError as error:
+            raise requests.ReadTimeout(error, request=request) from error
+        except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
+            raise requests.ConnectionError(error, request=request) from error
+        response = requests.Response()
+        response.status_code = answer.status
+        response.headers = CaseInsensitiveDict(answer.msg.items())
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.reason = answer.reason
+        response.url = str(request.url)
+        response.request = request
+        response._content = content
+        response._content_consumed = True  # type: ignore[attr-defined]
+        if "Set-Cookie" in response.headers:
+            jar: Any = session.cookies
+            extract_cookies_to_jar(jar, request, SimpleNamespace(_original_response=answer))  # type: ignore[no-untyped-call]
+        return response
+
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
         self._pool = None
+        if self._idle is not None:
+            self._idle.close()
         super().close()
+
+
+def _decoded(content: bytes, coding: str | None) -> bytes:
+    """The body as it was before a proxy has compressed it."""
+    if not coding or not content:
+        return content
+    return urllib3.HTTPResponse(io.BytesIO(content), {"Content-Encoding": coding}).data

@@ -176,6 +176,7 @@ class Transport:
             # What the environment says is in the settings now; per call it would be read again, and a netrc
             # entry would become an Authorization header that nobody asked for.
             self.session.trust_env = False
+            self._adapter.open_directly(endpoint.url, self._settings["proxies"])
         self._headers = {"X-API-Key": endpoint.key} if endpoint.key else {}
 
     def close(self) -> None:

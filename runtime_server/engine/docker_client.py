@@ -18,12 +18,12 @@ from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERS
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import compare_version
 from requests.structures import CaseInsensitiveDict
-from urllib3.util.connection import is_connection_dropped
 
 from runtime_server.engine import answers
 from runtime_server.engine.answers import mapped
 from runtime_server.engine.discovery import discover
 from runtime_server.errors import EngineUnreachable
+from runtime_server.exchange import Idle, exchange
 
 PING_TIMEOUT = 5.0
 """Seconds: an engine that takes longer to say who it is isn't ready."""
@@ -111,7 +111,8 @@ def post_empty(client: APIClient, path: str, meanwhile: Callable[[], object] | N
     """POST without a body to an answer without one.
 
     PERF: what ``Session.request`` does besides sending (merging settings, cookies and hooks, looking for redirects)
-    costs half a millisecond, in calls that take ten; what its adapter, the pool and urllib3 do, as much again.
+    costs half a millisecond, in calls that take ten; what its adapter, the pool and urllib3 do, as much again (see
+    ``exchange``).
 
     Args:
         client: the process's.
@@ -192,8 +193,7 @@ class _OnePoolAdapter(UnixHTTPAdapter):
         self._pool = _Pool("http+docker://localhost", path, timeout, maxsize=pool_size)  # type: ignore[arg-type]
         # The adapter's close() closes what is in here.
         self.pools["all"] = self._pool
-        self._path = path
-        self._idle: list[Any] = []
+        self._idle = Idle(lambda: _Connection("http+docker://localhost", path, timeout), pool_size)  # type: ignore[arg-type]
 
     def get_connection(self, url: str | bytes, proxies: Mapping[str, str] | None = None) -> Any:  # noqa: ARG002
         return self._pool
@@ -207,41 +207,15 @@ class _OnePoolAdapter(UnixHTTPAdapter):
             docker.errors.APIError: it is.
             OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is none.
         """
-        connection = self._connection()
-        try:
-            connection.timeout = timeout
-            if connection.sock is None:
-                connection.connect()
-            connection.sock.settimeout(timeout)
-            target = str(request.url).removeprefix("http+docker://localhost")
-            head = [f"{request.method} {target} HTTP/1.1", "Host: localhost"]
-            head += [f"{name}: {value}" for name, value in request.headers.items()]
-            connection.sock.sendall("\r\n".join([*head, "", ""]).encode("latin-1"))
-            if meanwhile is not None:
-                meanwhile()
-            answer = http.client.HTTPResponse(connection.sock, method=request.method)
-            answer.begin()
-            body = answer.read()
-        except BaseException:
-            connection.close()
-            raise
-        if answer.will_close:
-            connection.close()
-        self._idle.append(connection)
+        target = str(request.url).removeprefix("http+docker://localhost")
+        headers = {"Host": "localhost", **request.headers}
+        answer, body = exchange(
+            self._idle, str(request.method), target, headers, timeouts=(timeout, timeout), meanwhile=meanwhile
+        )
         if answer.status >= 400:
             check(_refusal(request, answer, body))
-
-    def _connection(self) -> Any:
-        while self._idle:
-            with contextlib.suppress(IndexError):  # another thread took it
-                connection = self._idle.pop()
-                if not is_connection_dropped(connection):
-                    return connection
-                connection.close()
-        return _Connection("http+docker://localhost", self._path, self.timeout)
 
     def close(self) -> None:
         """Close all connections."""
         super().close()
-        while self._idle:
-            self._idle.pop().close()
+        self._idle.close()

@@ -19,7 +19,7 @@ EDGE = frozenset({"wsgi", "cli", "gunicorn_conf"})
 
 # errors, models <- engine, store <- runtimes <- resources <- api <- wsgi, cli
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "models", "paths", "_version"}),
+    frozenset({"errors", "exchange", "models", "paths", "_version"}),
     frozenset({"settings", "logs"}),
     frozenset({"engine", "keys", "store"}),
     frozenset({"network", "nginx"}),

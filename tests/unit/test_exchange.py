@@ -1,0 +1,133 @@
+"""Whole requests against whole answers over plain connections, on real sockets."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import requests
+from urllib3.connection import HTTPConnection
+
+from runtime_server import RuntimeServerClient
+from runtime_server.exchange import Idle, exchange
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+WAIT = 20.0
+
+
+class Peer:
+    """Accepts connections one after the other; each gets these answers, one for what it sends at once, and ends."""
+
+    def __init__(self, *connections: list[bytes]) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(WAIT)
+        self.port = int(self.listener.getsockname()[1])
+        self.received: list[list[bytes]] = []
+        self._connections = connections
+        self._thread = threading.Thread(target=self._serve)
+
+    @contextmanager
+    def serving(self) -> Iterator[Peer]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._thread.join(WAIT)
+            self.listener.close()
+            assert not self._thread.is_alive()
+
+    def _serve(self) -> None:
+        for answers in self._connections:
+            connection, _ = self.listener.accept()
+            with connection:
+                connection.settimeout(WAIT)
+                mine: list[bytes] = []
+                self.received.append(mine)
+                for answer in answers:
+                    mine.append(connection.recv(65536))
+                    connection.sendall(answer)
+
+    @property
+    def idle(self) -> Idle:
+        return Idle(partial(HTTPConnection, "127.0.0.1", self.port), 4)
+
+
+def ask(idle: Idle, *, target: str = "/x", headers: dict[str, str] | None = None, body: bytes | None = None) -> bytes:
+    return exchange(idle, "POST", target, headers or {"Host": "x"}, body=body, timeouts=(WAIT, WAIT))[1]
+
+
+def test_a_request_goes_out_in_one_piece_and_its_connection_is_used_again() -> None:
+    with Peer([ANSWER, ANSWER]).serving() as peer:
+        idle = peer.idle
+        for _ in range(2):
+            assert ask(idle, headers={"Host": "x", "Content-Length": "4"}, body=b"body") == b"{}"
+        idle.close()
+    assert peer.received == [[b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"] * 2]
+
+
+def test_a_connection_that_the_peer_has_closed_is_replaced() -> None:
+    with Peer([ANSWER], [ANSWER]).serving() as peer:
+        idle = peer.idle
+        assert [ask(idle), ask(idle)] == [b"{}", b"{}"]
+        idle.close()
+    assert len(peer.received) == 2
+
+
+def test_no_more_than_the_most_are_kept() -> None:
+    with Peer([ANSWER], [ANSWER]).serving() as peer:
+        idle = Idle(partial(HTTPConnection, "127.0.0.1", peer.port), 0)
+        assert [ask(idle), ask(idle)] == [b"{}", b"{}"]
+    assert len(peer.received) == 2
+
+
+def test_something_is_done_between_request_and_answer() -> None:
+    order: list[str] = []
+    with Peer([ANSWER]).serving() as peer:
+        idle = peer.idle
+        exchange(idle, "GET", "/", {}, timeouts=(WAIT, WAIT), meanwhile=lambda: order.append("meanwhile"))
+        idle.close()
+    assert order == ["meanwhile"]
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("/x", {"X-API-Key": "k\r\nX-Other: 1"}),
+        ("/x", {"X-API-Key": "k\n"}),
+        ("/x", {"X-API-Key": "\u20ac"}),
+        ("/x HTTP/1.1\r\nX-Other: 1\r\n", {}),
+        ("/x y", {}),
+    ],
+)
+def test_nothing_is_smuggled_into_the_head(target: str, headers: dict[str, str]) -> None:
+    def never() -> HTTPConnection:
+        raise AssertionError("a connection was made")
+
+    with pytest.raises(requests.exceptions.InvalidHeader):
+        ask(Idle(never, 1), target=target, headers=headers)
+
+
+def test_an_answer_that_comes_before_the_whole_body_counts() -> None:
+    refused = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with Peer([refused]).serving() as peer:
+        answer, _ = exchange(peer.idle, "POST", "/", {}, body=bytes(20_000_000), timeouts=(WAIT, WAIT))
+    assert answer.status == 413
+
+
+def test_a_peer_that_says_nothing_is_a_timeout() -> None:
+    with Peer().serving() as peer, pytest.raises(TimeoutError):
+        exchange(peer.idle, "GET", "/", {}, timeouts=(WAIT, 0.05))
+
+
+def test_the_client_reads_what_a_proxy_has_compressed() -> None:
+    compressed = gzip.compress(b'{"status": "ok"}')
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(compressed)}\r\n\r\n"
+    peer = Peer([head.encode() + compressed])
+    with peer.serving(), RuntimeServerClient(f"http://127.0.0.1:{peer.port}", api_key="k") as client:
+        assert client.health().status == "ok"
+    assert f"\r\nHost: 127.0.0.1:{peer.port}\r\n".encode() in peer.received[0][0]
