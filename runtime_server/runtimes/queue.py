@@ -20,10 +20,8 @@ from runtime_server.runtimes.holders import Holder
 from runtime_server.store.records import Operation, Record
 from runtime_server.store.store import Store
 
-LOOK = 0.01
-"""Seconds between two looks for a place that another process has freed, while something waits here."""
 WHOLE_LOOK = 0.5
-"""Seconds between two looks at everything, dead processes' places above all."""
+"""Seconds after which everything is looked at without a ring, dead processes' places above all."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +86,7 @@ class StartQueue:
                 waiting.queued = True
         self._begin_looking()
         with suppress(StorageUnavailable):
-            self.advance()
+            self._advance()
         if self._closing.is_set():  # nobody looks any more
             self._drop(waiting)
 
@@ -102,11 +100,17 @@ class StartQueue:
             self.forget(waiting)
 
     def advance(self) -> None:
-        """Begin the starts whose turn it is, if a place is free.
+        """A place may have become free: begin the starts whose turn it is, and let other processes look for theirs.
 
         Raises:
             StorageUnavailable: the queue can't be read or written.
         """
+        try:
+            self._advance()
+        finally:
+            self._slots.bell.ring()
+
+    def _advance(self) -> None:
         if self._closing.is_set() or not self._slots.any_queued():
             return
         with self._turns:
@@ -168,17 +172,16 @@ class StartQueue:
         self._wake.set()
 
     def _look(self) -> None:
-        whole = 0.0
+        rung = self._slots.bell.wait(0)
         while self._wake.wait() and not self._closing.is_set():
             with suppress(StorageUnavailable):
-                if time.monotonic() >= whole or self._stirs():
-                    whole = time.monotonic() + WHOLE_LOOK
+                if not rung or self._stirs():
                     self._let_go()
-                    self.advance()
+                    self._advance()
             with self._lock:
                 if not self._waiting:
                     self._wake.clear()
-            self._closing.wait(LOOK)
+            rung = self._slots.bell.wait(WHOLE_LOOK)
 
     def _stirs(self) -> bool:
         """Whether a place is free, or a start of this process's no longer waits."""
@@ -215,8 +218,10 @@ class StartQueue:
         """Wait for no place any more; what is queued goes to whichever process lives."""
         self._closing.set()
         self._wake.set()
+        self._slots.bell.ring()
         if self._thread is not None:
             self._thread.join(30)
+        self._slots.bell.close()
         with self._lock:
             left = list(self._waiting.values())
             self._waiting.clear()

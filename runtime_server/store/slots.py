@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+from runtime_server.store.bell import Bell
 from runtime_server.store.database import Database
 from runtime_server.store.records import Operation
 from runtime_server.store.schema import operations
@@ -82,11 +83,15 @@ class Slots:
     Args:
         database: where operations are.
         places: how many there are; 0: without end.
+
+    Attributes:
+        bell: rung where a place was freed, or a start that waits was withdrawn.
     """
 
     def __init__(self, database: Database, places: int = 0) -> None:
         self._database = database
         self.places = places
+        self.bell = Bell(database.path.with_name("places"))
 
     def placed(self, connection: sa.Connection, operation: Operation, now: float) -> Operation:
         """A start that is about to be inserted, queued where no place is free or others wait already.
@@ -106,8 +111,8 @@ class Slots:
     def standing(self, holder: str) -> tuple[int, int]:
         """How many starts are worked on, and how many wait that this process answers for.
 
-        PERF: asked many times a second by each process that has something queued; on a machine that is busy
-        starting, whatever else they ask is taken from the starts.
+        PERF: asked at each ring by each process that has something queued; on a machine that is busy starting,
+        whatever else they ask is taken from the starts.
         """
         with self._database.connection() as connection:
             found = _STANDING.first(connection, {"holder": holder})
@@ -185,7 +190,9 @@ class Slots:
     def withdraw(self, operation_id: str) -> bool:
         """Delete a start that is queued or waits for its service; False where it doesn't any more."""
         with self._database.connection() as connection:
-            return connection.execute(_WITHDRAW, {"id": operation_id}).rowcount == 1
+            withdrawn = connection.execute(_WITHDRAW, {"id": operation_id}).rowcount == 1
+        self.bell.ring()
+        return withdrawn
 
     def _set(self, operation: Operation, stage: str | None, queued_at: float | None) -> bool:
         with self._database.connection() as connection:
