@@ -1,0 +1,111 @@
+// The engine's images, and pulls of others with their progress.
+
+import { h, note, setText } from "./dom.js";
+import { bytes, since } from "./format.js";
+
+/** Pulls of this page by image; they go on while other pages are shown. */
+const pulls = new Map();
+
+/**
+ * Show them.
+ * @returns {function()} Ends it.
+ */
+export function showImages(main, { api }) {
+  const body = h("tbody", {});
+  const failure = h("p", { class: "failure", role: "alert", hidden: true });
+  const reference = h("input", { id: "pull-image", required: true, placeholder: "registry.example.com/team/agent:1", autocomplete: "off", spellcheck: false });
+  const running = h("div", { class: "pulls" });
+  main.replaceChildren(
+    h("h2", {}, "Images"),
+    h("form", { class: "toolbar", onsubmit: (event) => { event.preventDefault(); begin(reference.value.trim()); } },
+      h("label", { htmlFor: "pull-image" }, "Pull an image"), reference, h("button", { type: "submit", class: "primary" }, "Pull")),
+    running, failure,
+    h("table", {}, h("caption", { class: "hidden" }, "Images"),
+      h("thead", {}, h("tr", {}, ["Image", "Size", "Built", "Id"].map((each) => h("th", { scope: "col" }, each)))), body));
+
+  async function list() {
+    try {
+      const { images } = await api.call("GET", "images");
+      failure.hidden = true;
+      body.replaceChildren(...images.map((each) => h("tr", {},
+        h("th", { scope: "row" }, each.references.join(", ") || "–"), h("td", { "data-label": "Size", class: "number" }, bytes(each.size_bytes)),
+        h("td", { "data-label": "Built" }, each.created_at ? `${since(each.created_at)} ago` : "–"),
+        h("td", { "data-label": "Id" }, h("code", {}, each.image_id.replace("sha256:", "").slice(0, 12))))));
+    } catch (error) {
+      failure.textContent = error.message;
+      failure.hidden = false;
+    }
+  }
+
+  function begin(image) {
+    if (pulls.get(image)?.over === false) return;
+    const pull = new Pull(image);
+    pulls.get(image)?.element.remove();
+    pulls.set(image, pull);
+    running.append(pull.element);
+    pull.run(api).then(list);
+  }
+
+  running.append(...[...pulls.values()].map((each) => each.element));
+  list();
+  return () => { for (const [image, each] of pulls) if (each.over) pulls.delete(image); };
+}
+
+class Pull {
+  constructor(image) {
+    this.image = image;
+    this.over = false;
+    this._layers = new Map();
+    this._state = h("span", { role: "status" }, "Asking …");
+    this._bar = h("progress", { "aria-label": `Pull of ${image}` });
+    this._list = h("ul", {});
+    this.element = h("section", { class: "pull", "data-image": image }, h("h3", {}, image), this._bar, " ", this._state,
+      h("details", {}, h("summary", {}, "Layers"), this._list));
+  }
+
+  async run(api) {
+    try {
+      for await (const line of api.lines("images/pull", { method: "POST", body: { image: this.image } })) this._take(line);
+    } catch (error) {
+      this.element.classList.add("failed");
+      setText(this._state, error.message);
+      this._bar.hidden = true;
+      note(`${this.image}: ${error.message}`, true);
+    } finally {
+      this.over = true;
+    }
+  }
+
+  _take(line) {
+    if (line.status === "complete") {
+      this._bar.max = this._bar.value = 1;
+      setText(this._state, `Complete, ${bytes(line.size_bytes)}`);
+      return;
+    }
+    if (!line.layer) {
+      setText(this._state, line.detail || "Pulling …");
+      return;
+    }
+    this._layer(line);
+    const known = [...this._layers.values()].filter((each) => each.total);
+    const total = known.reduce((sum, each) => sum + each.total, 0);
+    if (total) {
+      const done = known.reduce((sum, each) => sum + Math.min(each.current, each.total), 0);
+      this._bar.max = total;
+      this._bar.value = done;
+      setText(this._state, `${bytes(done)} of ${bytes(total)}`);
+    }
+  }
+
+  _layer({ layer, detail, current_bytes: current, total_bytes: total }) {
+    let known = this._layers.get(layer);
+    if (!known) {
+      known = { text: h("span", {}), current: 0, total: 0 };
+      this._layers.set(layer, known);
+      this._list.append(h("li", {}, h("code", {}, layer), " ", known.text));
+    }
+    if (total) Object.assign(known, { current: current ?? 0, total });
+    else if (/complete|exists/i.test(detail || "")) known.current = known.total;
+    setText(known.text, `${detail || ""}${total ? `, ${bytes(current ?? 0)} of ${bytes(total)}` : ""}`);
+  }
+}
