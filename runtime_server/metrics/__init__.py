@@ -1,0 +1,1 @@
+"""What is counted and timed: by each part where it happens, put together where somebody asks."""

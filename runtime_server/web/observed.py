@@ -1,0 +1,49 @@
+"""Counting and timing every request, and telling its caller: ``Server-Timing``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import falcon
+
+from runtime_server.metrics.instruments import Metrics
+from runtime_server.metrics.timings import current, server_timing
+from runtime_server.web.context import ApiRequest
+from runtime_server.web.idempotency import REPLAYED
+
+SERVER_TIMING: Final = "Server-Timing"
+
+_ACTIONS: Final = {
+    ("POST", "/pause"): "pause",
+    ("POST", "/resume"): "resume",
+    ("POST", "/stop"): "stop",
+    ("DELETE", "/runtimes/{runtime_id}"): "remove",
+}
+"""Operations whose phases are counted with their answers; a start's are when it is over, which may be later."""
+
+
+class Observed:
+    """Middleware: it goes first, so that its time is the whole request's.
+
+    Args:
+        metrics: count.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def process_request(self, req: ApiRequest, _resp: falcon.Response) -> None:
+        """Time what is done in this thread for the request from now on."""
+        current.set(req.context.timings)
+
+    def process_response(self, req: ApiRequest, resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
+        """Tell and count. A stream's time is that of its beginning."""
+        timings = req.context.timings
+        phases = timings.whole()
+        resp.set_header(SERVER_TIMING, server_timing(phases))
+        status = falcon.http_status_to_code(resp.status)
+        self._metrics.request(req.method, req.uri_template, status, phases["total"])
+        action = _ACTIONS.get((req.method, req.uri_template or ""))
+        if action is not None and status == 200 and resp.get_header(REPLAYED) is None:
+            self._metrics.lifecycle(action, timings)
+        current.set(None)
