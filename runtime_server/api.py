@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import falcon
 
 from runtime_server.resources.builds import Build, BuildItem, BuildOutput, BuildProgress
+from runtime_server.resources.dashboard import DashboardFile, DashboardPage
 from runtime_server.resources.documents import Docs, OpenAPI
 from runtime_server.resources.exec import Exec
 from runtime_server.resources.files import FilesIn
@@ -15,6 +16,7 @@ from runtime_server.resources.gateway import LookUp, Wake
 from runtime_server.resources.images import ImageExists, RegistryPrefix
 from runtime_server.resources.lifecycle import Pause, Resume, Start, Stop
 from runtime_server.resources.logs import Logs
+from runtime_server.resources.metrics import Metrics
 from runtime_server.resources.runtimes import Renewal, Restart, RuntimeItem, Runtimes
 from runtime_server.resources.server import Healthz, Readyz, Version
 from runtime_server.resources.sessions import HealthCheck, RunningRuntimes, RuntimeLookup, SessionBatch, SessionItem
@@ -74,10 +76,17 @@ ROUTES: Final = (
     Route("/healthz", Healthz),
     Route("/readyz", Readyz),
     Route("/version", Version),
+    Route("/metrics", Metrics),
     Route("/openapi.json", OpenAPI),
     Route("/docs", Docs),
 )
 """The API."""
+
+PAGES: Final = (
+    Route("/", DashboardPage),
+    Route("/dashboard/{file:path}", DashboardFile),
+)
+"""What people see of it in a browser, where the settings let them; no part of the API."""
 
 
 def create_api(
@@ -92,13 +101,15 @@ def create_api(
         sources: from where; None: from anywhere.
     """
     services = dataclasses.replace(services, routes=ROUTES)
-    public = frozenset(route.path for route in ROUTES if route.public)
+    served = ROUTES + PAGES if services.settings.shows_dashboard else ROUTES
+    public = frozenset(route.path for route in served if route.public)
     ticketed = frozenset(route.path for route in ROUTES if route.ticketed)
-    found = middleware(services.settings, keys, public, rates, sources, ticketed=ticketed)
-    app = LoggedApp(request_type=ApiRequest, middleware=found)
+    counted = services.metrics.metrics
+    around = middleware(services.settings, counted, keys, public, rates=rates, sources=sources, ticketed=ticketed)
+    app = LoggedApp(request_type=ApiRequest, middleware=around)
     app.req_options.strip_url_path_trailing_slash = True
     add_error_handlers(app)
-    for route in ROUTES:
+    for route in served:
         app.add_route(route.path, route.resource(services))
     return app
 

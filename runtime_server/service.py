@@ -17,6 +17,8 @@ from runtime_server.engine.discovery import socket_path
 from runtime_server.engine.docker import DockerEngine
 from runtime_server.engine.docker_build import DockerBuilder
 from runtime_server.errors import StorageUnavailable, TooManyStreams
+from runtime_server.metrics.instruments import Metrics
+from runtime_server.metrics.shared import Shared, joined
 from runtime_server.network.addresses import RuntimeAddresses
 from runtime_server.network.firewall import Firewall
 from runtime_server.network.forwarded import Forwarded
@@ -30,6 +32,7 @@ from runtime_server.runtimes.execs import Execs
 from runtime_server.runtimes.fetch import ImageFetch
 from runtime_server.runtimes.files import Files
 from runtime_server.runtimes.gateway import Gateway
+from runtime_server.runtimes.gauges import Gauges
 from runtime_server.runtimes.holders import LEASE, Holder
 from runtime_server.runtimes.housekeeping import Housekeeping
 from runtime_server.runtimes.idle import IdleWatch
@@ -50,6 +53,7 @@ from runtime_server.runtimes.ready import ReadyWatch
 from runtime_server.runtimes.reconciler import Reconciler
 from runtime_server.runtimes.renewals import Renewals
 from runtime_server.runtimes.restarts import Restarts
+from runtime_server.runtimes.scrape import Scrape
 from runtime_server.runtimes.starts import Starts
 from runtime_server.runtimes.stops import Stops
 from runtime_server.runtimes.switches import Switches
@@ -84,13 +88,21 @@ class Service:
         state: the state directory, whose database is migrated before the first request.
         engine: another than Docker's.
         builder: another than the ``docker`` command.
+        shared: count together with the other processes of the state directory. For a process that serves nothing
+            else: it is all of the process that is told to.
 
     Attributes:
         ending: whether this worker is about to end, so that streams end too; whoever runs it may know it earlier.
     """
 
     def __init__(
-        self, settings: Settings, state: State, engine: Engine | None = None, builder: Builder | None = None
+        self,
+        settings: Settings,
+        state: State,
+        engine: Engine | None = None,
+        builder: Builder | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         self.settings = settings
         self.state = state
@@ -100,9 +112,13 @@ class Service:
             timeout=settings.engine_timeout,
             pool_size=settings.threads + settings.threads * 2 + settings.streams,
         )
+        self.metrics, self._shared = joined(state.directory) if shared else (Metrics(), None)
+        if isinstance(self.engine, DockerEngine):
+            self.engine.observe = self.metrics.engine_call
         self.store = Store(Database(state.database), settings.starting_places)
         self.holder = Holder(state.holders)
-        self.lane = SlowLane(settings.slow_lane)
+        self.lane = SlowLane(settings.slow_lane, changed=self.metrics.lane.inc)
+        self.metrics.lane_places.set(settings.slow_lane)
         self.addresses = RuntimeAddresses(state.network)
         self.builds = self._make_builds(
             builder or DockerBuilder(settings.engine, self.engine.version, settings.docker_cli)
@@ -123,7 +139,8 @@ class Service:
             longest=settings.max_stream,
             ending=lambda: self.ending(),  # noqa: PLW0108 - it may be exchanged later
         )
-        services = Services(settings, self.manager, calls, self.workspaces, self.builds, self.inside, streams)
+        scrape = self._scrape(self._shared)
+        services = Services(settings, self.manager, calls, self.workspaces, self.builds, self.inside, streams, scrape)
         forwarded = Forwarded(settings.trusted_proxies, socket=bool(settings.bind))
         self.app = create_api(services, keys, rates=self.rates, sources=SourceCheck(self.addresses, forwarded))
         self.wsgi: WSGIApplication = self.app
@@ -194,6 +211,7 @@ class Service:
             reservations=PortReservations(settings.publish_host),
             urls=urls,
             network=network,
+            metrics=self.metrics,
         )
         self.starts = Starts(
             instance=state.instance,
@@ -206,6 +224,7 @@ class Service:
             terms=terms,
             threads=threads,
             draining=state.draining,
+            metrics=self.metrics,
         )
         self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane, cache=cache)
         renewals, kept = Renewals(state.renewals), KeptChanges(state.changes)
@@ -299,6 +318,7 @@ class Service:
             retention=settings.retention,
             workspaces=self.workspaces,
             cache=cache,
+            metrics=self.metrics,
         )
         self.idle = None
         if cache is not None:
@@ -323,6 +343,7 @@ class Service:
             sweep_interval=settings.sweep_interval,
             network=network,
             also=self._tick,
+            metrics=self.metrics,
         )
 
     def _tick(self) -> None:
@@ -362,6 +383,10 @@ class Service:
             terminals=Terminals(settings=self.settings, execs=execs, operations=self.store.operations, lookup=lookup),
         )
 
+    def _scrape(self, shared: Shared | None) -> Scrape:
+        gauges = Gauges(self.store.database, Liveness(self.state.beat), self.state.draining, self.store.slots.places)
+        return Scrape(self.settings, self.metrics, shared, gauges)
+
     def _firewall(self, *, local: bool) -> Firewall | None:
         """What sets firewall rules; None where an administrator does, or there are no packets."""
         if self.settings.firewall == "off" or not isinstance(self.engine, DockerEngine):
@@ -392,8 +417,12 @@ class Service:
         self.rates.close()
         self.store.database.close()
         self.engine.close()
+        if self._shared is not None:
+            self._shared.leave()
 
 
-def build(settings: Settings, *, engine: Engine | None = None, builder: Builder | None = None) -> Service:
+def build(
+    settings: Settings, *, engine: Engine | None = None, builder: Builder | None = None, shared: bool = False
+) -> Service:
     """A service for these settings; the database must have been prepared by ``state.prepare``."""
-    return Service(settings, locate(settings), engine, builder)
+    return Service(settings, locate(settings), engine, builder, shared=shared)

@@ -96,10 +96,16 @@ class Settings(BaseSettings):
     graceful_timeout: int = Field(60, ge=1, description="Seconds that requests in flight get at SIGTERM.")
 
     auth: Literal["on", "off"] = Field("on", description="Whether callers need an API key.")
+    dashboard: Literal["on", "off"] = Field(
+        "on", description="Whether people get a dashboard at `/`; never with ROUTING=path."
+    )
     api_keys: str = Field(
         "", repr=False, description="`name:key,…`; the name is the owner, `name+admin:key` an admin's."
     )
     keys_file: Path | None = Field(None, description="Hashed API keys; none: `keys.json` in the state directory.")
+    metrics: Literal["off", "key", "open"] = Field(
+        "key", description="Who may read `/metrics`: nobody, admins, or everybody, who then learn no owners' names."
+    )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body in bytes.")
     unknown_fields: Literal["forbid", "ignore"] = Field(
         "forbid", description="Unknown JSON fields: 422 or a warning."
@@ -401,6 +407,11 @@ class Settings(BaseSettings):
     def routed(self) -> bool:
         """Whether runtimes are reached through nginx, and no port of theirs is published."""
         return self.routing != "published"
+
+    @property
+    def shows_dashboard(self) -> bool:
+        """Whether there is a dashboard. By path, pages of runtimes share its origin, and could read the key."""
+        return self.dashboard == "on" and self.routing != "path"
 
     @property
     def keys_path(self) -> Path:

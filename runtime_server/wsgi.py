@@ -10,5 +10,5 @@ from runtime_server.settings import load
 
 settings = load()
 logs.configure(settings.log_level, settings.log_format)
-service = build(settings)
+service = build(settings, shared=True)
 app = service.wsgi

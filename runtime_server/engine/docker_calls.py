@@ -13,6 +13,7 @@ from runtime_server.engine import answers
 from runtime_server.engine.answers import mapped
 from runtime_server.engine.base import ContainerMissing
 from runtime_server.engine.docker_client import LazyClient
+from runtime_server.engine.measured import Observe, measured
 from runtime_server.errors import EngineUnreachable
 
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
@@ -29,7 +30,12 @@ class DockerCalls:
         address: of the engine, as in ``DOCKER_HOST``; empty: discovered.
         timeout: seconds that one call may take, besides a stop's grace.
         pool_size: connections kept; the number of threads that call.
+
+    Attributes:
+        observe: is told of each call.
     """
+
+    observe: Observe | None = None
 
     def __init__(self, instance: str, *, address: str = "", timeout: float = 60.0, pool_size: int = 16) -> None:
         self.instance = instance
@@ -42,10 +48,11 @@ class DockerCalls:
         # A name that isn't one would change the request's path.
         if container is not None and not _CONTAINER.fullmatch(container):
             raise ContainerMissing(container)
-        client = self._lazy.get()
-        try:
-            with mapped(operation, **carried):
-                yield client
-        except answers.VersionMismatch as error:
-            self._lazy.forget()
-            raise EngineUnreachable("The engine has been replaced.", retry_after=answers.RETRY_AFTER) from error
+        with measured(operation, self.observe):
+            client = self._lazy.get()
+            try:
+                with mapped(operation, **carried):
+                    yield client
+            except answers.VersionMismatch as error:
+                self._lazy.forget()
+                raise EngineUnreachable("The engine has been replaced.", retry_after=answers.RETRY_AFTER) from error

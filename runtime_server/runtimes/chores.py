@@ -16,6 +16,7 @@ import structlog
 from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerMissing, ContainerState, Engine, Listed
 from runtime_server.errors import EngineFailed, EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
+from runtime_server.metrics.instruments import Metrics
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes import pulls, rebuilding, restarts, starts, stops
 from runtime_server.runtimes.holders import Holder
@@ -51,6 +52,7 @@ class Chores:
         retention: seconds that an ended runtime stays, where it has no time of its own.
         workspaces: unused ones have a retention too.
         cache: nginx's look-ups; None: there is no gateway.
+        metrics: count what is done.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Chores:
         retention: float,
         workspaces: Workspaces,
         cache: NginxCache | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -81,6 +84,7 @@ class Chores:
         self._retention = retention
         self._workspaces = workspaces
         self._cache = cache
+        self._metrics = metrics or Metrics()
         self._pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="chore")
         # Stops take their grace: what the engine tells must not queue behind them.
         self._quick_pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="look")
@@ -151,6 +155,7 @@ class Chores:
             self._store.operations.drop(operation.id, operation.holder)
             return
         log.info("finishing what was interrupted", runtime_id=operation.key, kind=operation.kind)
+        self._metrics.interrupted.inc()
         if operation.kind == stops.KIND:
             self._stops.take_over(record, operation)
             return
@@ -168,6 +173,7 @@ class Chores:
         begun = self._stops.begin(record, timeout=EXPIRY_GRACE, remove=True, due_at=now)
         if begun is not None:
             log.info("expired", runtime_id=record.runtime_id)
+            self._metrics.expired.inc()
             self._stops.finish(*begun)
 
     def tidy(self, now: float) -> None:
@@ -228,6 +234,7 @@ class Chores:
                 log.info("removing a left-over container", container_id=listed.container_id, name=listed.name)
                 with self._holder.working(claim), suppress(ContainerMissing):
                     self._engine.remove(listed.container_id)
+                    self._metrics.orphans.inc()
         finally:
             self._store.operations.drop(claim.id)
 
@@ -250,7 +257,8 @@ class Chores:
             except (AliasTaken, SessionTaken):
                 continue
             except IdTaken:
-                pass
+                return
+            self._metrics.adopted.inc()
             return
 
     def settle(self) -> None:

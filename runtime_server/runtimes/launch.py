@@ -30,6 +30,8 @@ from runtime_server.errors import (
     RuntimeClassUnknown,
     StorageUnavailable,
 )
+from runtime_server.metrics.instruments import Metrics
+from runtime_server.metrics.timings import CREATE, POLICY, PULL, READY, START, timed
 from runtime_server.models import ReadyCheck, RuntimeStatus, StartRequest
 from runtime_server.network.reservations import PortReservations
 from runtime_server.network.runtime_network import RuntimeNetwork
@@ -77,6 +79,7 @@ class Launch:
         reservations: holds ports while an image is pulled.
         urls: knows what the services inside must know of their addresses.
         network: of runtimes that name none; None leaves them on the engine's default.
+        metrics: count how starts end.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Launch:
         reservations: PortReservations,
         urls: Urls,
         network: RuntimeNetwork | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._instance = instance
         self._engine = engine
@@ -103,6 +107,7 @@ class Launch:
         self._reservations = reservations
         self._urls = urls
         self._network = network if network is not None and network.enabled else None
+        self._metrics = metrics or Metrics()
         self.closing = threading.Event()
 
     def spec(self, record: Record, request: StartRequest, attempt: str) -> RuntimeSpec:
@@ -115,7 +120,8 @@ class Launch:
         environment = dict.fromkeys(tags.SESSION_KEY_VARIABLES, key) if key else {}
         environment |= self._urls.environment(record)
         labels = self._labels(record, attempt)
-        return self._policy.spec(sessions.completed(request), record.runtime_id, labels, environment)
+        with timed(POLICY):
+            return self._policy.spec(sessions.completed(request), record.runtime_id, labels, environment)
 
     def completed(self, request: StartRequest) -> StartRequest:
         """As ``Policy.completed``."""
@@ -186,7 +192,8 @@ class Launch:
         self._check(record, operation)
         if before is None or before.started_at is None:
             # A container that ran already, in an attempt that crashed, isn't run a second time.
-            container_id = self._start(container_id, request, spec)
+            with timed(START):
+                container_id = self._start(container_id, request, spec)
         reached("started", record.runtime_id)
         at = time.time()
         snapshot = self._engine.inspect(container_id)
@@ -201,6 +208,7 @@ class Launch:
         changed = self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, end=operation.id, **facts)
         if changed is None:
             raise Superseded
+        self._metrics.starts.labels("ok").inc()
         return True
 
     def _await_ready(self, waiting: Waiting, check: ReadyCheck | None, facts: dict[str, Any]) -> bool:
@@ -210,8 +218,23 @@ class Launch:
         changed = self._store.change(record.runtime_id, only_from={RuntimeStatus.STARTING}, **waits)
         if changed is None or not self._store.slots.leave(operation):
             raise Superseded
-        self._watch.watch(changed, operation, check, waiting.finish)
+        began = time.perf_counter()
+
+        def over() -> None:
+            waiting.timings.add(READY, time.perf_counter() - began)
+            self._count_ready(record.runtime_id)
+            waiting.finish()
+
+        self._watch.watch(changed, operation, check, over)
         return False
+
+    def _count_ready(self, runtime_id: str) -> None:
+        with suppress(StorageUnavailable):
+            now = self._store.get(runtime_id)
+            if now is not None and now.status is RuntimeStatus.RUNNING:
+                self._metrics.starts.labels("ok").inc()
+            elif now is not None and now.status in stops.ENDED:
+                self._metrics.starts.labels("ended-before-ready").inc()
 
     def _connected(self, spec: RuntimeSpec) -> RuntimeSpec:
         """With the server's own network, where the start names none; the caller's own names of hosts win."""
@@ -277,7 +300,8 @@ class Launch:
         policy_workspaces.ensure(self._engine, spec)
         for _ in range(CREATE_TRIES):
             try:
-                return self._engine.create(spec), None, spec
+                with timed(CREATE):
+                    return self._engine.create(spec), None, spec
             except NameTaken:
                 snapshot = self._own(spec)
             except RuntimeClassUnknown:
@@ -310,7 +334,7 @@ class Launch:
         return snapshot
 
     def _pull(self, record: Record, operation: Operation, request: StartRequest, login: RegistryLogin | None) -> None:
-        with self._queue.lent(operation):
+        with timed(PULL), self._queue.lent(operation):
             self._fetch.fetch(record, operation, request, login, lambda: self._check(record, operation))
         reached("pulled", record.runtime_id)
         self._check(record, operation)
@@ -344,6 +368,7 @@ class Launch:
 
     def _fail(self, record: Record, operation: Operation, problem: Problem) -> None:
         log.info("start failed", runtime_id=record.runtime_id, code=problem.code, detail=problem.detail)
+        self._metrics.starts.labels(problem.code).inc()
         with suppress(StorageUnavailable):
             if not self._store.operations.held(operation.id, operation.holder):
                 return  # taken over: the container is another's to start

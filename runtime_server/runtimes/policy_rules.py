@@ -1,4 +1,4 @@
-"""The rules of what a start may ask for: the table that the README shows, and the refusals that come of it."""
+"""The rules of what a start may ask for: the table that the reference shows, and the refusals that come of it."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def refusal(setting: str, detail: str) -> PolicyRefused:
 
 
 def table() -> str:
-    """The rules as the README has them."""
+    """The rules as docs/reference/starts.md has them."""
     rows = [f"| {rule.fields} | {rule.allows} | `{rule.setting}` |" for rule in RULES]
     return "\n".join(["| a start's | may by default be | ruled by |", "|---|---|---|", *rows])

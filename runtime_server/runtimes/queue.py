@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from runtime_server.engine.base import RegistryLogin
 from runtime_server.errors import StorageUnavailable
+from runtime_server.metrics.timings import Timings
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes.holders import Holder
 from runtime_server.store.records import Operation, Record
@@ -35,6 +36,8 @@ class Waiting:
     queued: bool = False
     place: threading.Event | None = None
     """Set once there is a place, by a launch that waits for one; None: the launch is begun then."""
+    timings: Timings = field(default_factory=Timings)
+    """Those of the request that began it, else its own."""
 
     def finish(self) -> None:
         """It is over here; may be said more than once."""

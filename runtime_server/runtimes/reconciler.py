@@ -20,6 +20,7 @@ import structlog
 from runtime_server.engine import labels as tags
 from runtime_server.engine.base import ContainerState, Engine, EngineEvent, EventStream, Listed
 from runtime_server.errors import EngineTimeout, EngineUnreachable, Problem, StorageUnavailable
+from runtime_server.metrics.instruments import Metrics
 from runtime_server.models import RuntimeStatus
 from runtime_server.network.runtime_network import RuntimeNetwork
 from runtime_server.runtimes import views
@@ -60,6 +61,7 @@ class Reconciler:
         sweep_interval: seconds between two comparisons of everything.
         network: is kept as the settings want it.
         also: what else this one process does at each tick.
+        metrics: count sweeps.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Reconciler:
         sweep_interval: float,
         network: RuntimeNetwork | None = None,
         also: Callable[[], None] = lambda: None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._also = also
         self._engine = engine
@@ -86,6 +89,7 @@ class Reconciler:
         self._rebuilding = rebuilding
         self._sweep_interval = sweep_interval
         self._network = network
+        self._metrics = metrics or Metrics()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._said_away = False
@@ -249,6 +253,11 @@ class Reconciler:
         Raises:
             EngineUnreachable, EngineTimeout: the engine doesn't answer.
         """
+        with self._metrics.sweep_seconds.time():
+            self._compare()
+        self._metrics.sweeps.inc()
+
+    def _compare(self) -> None:
         # Live ones first: where records are rebuilt, they get an alias that an ended one had before.
         found = sorted(self._engine.list(), key=lambda each: each.state not in _SEEN)
         listed = {_id_of(each): each for each in found}

@@ -21,6 +21,8 @@ from runtime_server.errors import (
     StorageUnavailable,
     TooManyWaiting,
 )
+from runtime_server.metrics.instruments import Metrics
+from runtime_server.metrics.timings import QUEUE, Timings, current
 from runtime_server.models import RuntimeStatus, StartRequest
 from runtime_server.runtimes import ids, policy_workspaces, sessions, views
 from runtime_server.runtimes.caller import Caller
@@ -54,6 +56,7 @@ class Starts:
         terms: say which runtimes need a session key.
         threads: starts that this process works on at once.
         draining: while this file is there, new starts are refused.
+        metrics: count what the phases of starts took.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Starts:
         terms: Terms,
         threads: int,
         draining: Path,
+        metrics: Metrics | None = None,
     ) -> None:
         self._instance = instance
         self._store = store
@@ -79,6 +83,7 @@ class Starts:
         self._quotas = quotas
         self._terms = terms
         self._draining = draining
+        self._metrics = metrics or Metrics()
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="start")
         self._futures: dict[str, Future[None]] = {}
         queue.serve(self._submit)
@@ -100,7 +105,7 @@ class Starts:
         record = dataclasses.replace(record, cpus=spec.cpus, memory=spec.memory, announced=announced)
         auth = request.registry_auth
         login = RegistryLogin(auth.username, auth.password) if auth else None
-        waiting = Waiting(record, operation, login)
+        waiting = Waiting(record, operation, login, timings=current.get() or Timings())
         end = time.monotonic() + request.wait
         try:
             if sessions.is_session(request.session_id, request.name):
@@ -251,16 +256,21 @@ class Starts:
         work = ExitStack()
         work.enter_context(self._holder.working(waiting.operation))
         waiting.done.add_done_callback(lambda _: work.close())
+        waiting.done.add_done_callback(lambda _: self._metrics.lifecycle("start", waiting.timings))
         try:
             self._pool.submit(self._work, waiting)
         except RuntimeError:  # closed meanwhile: another worker takes it over
             waiting.finish()
 
     def _work(self, waiting: Waiting) -> None:
+        if waiting.queued:
+            waiting.timings.add(QUEUE, time.time() - waiting.record.created_at)
+        timing = current.set(waiting.timings)
         over = True
         try:
             over = self._launch.run(waiting)
         finally:
+            current.reset(timing)
             if over:
                 waiting.finish()
             with suppress(StorageUnavailable):

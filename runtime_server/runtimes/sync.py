@@ -37,10 +37,15 @@ class Liveness:
 
     def live(self) -> bool:
         """Whether the beat is fresh."""
+        age = self.age()
+        return age is not None and age < FRESH
+
+    def age(self) -> float | None:
+        """Seconds since the last beat; None where the engine isn't followed."""
         try:
-            return time.time() - os.stat(self._beat).st_mtime < FRESH
+            return time.time() - os.stat(self._beat).st_mtime
         except OSError:
-            return False
+            return None
 
     def touch(self) -> None:
         """Beat. On a full disk the file may not come to be: reads then go to the engine."""

@@ -24,11 +24,19 @@ class SlowLane:
     Args:
         places: how many may wait at once.
         refusal: what others get.
+        changed: is told of each place that is taken (1) or given back (-1).
     """
 
-    def __init__(self, places: int, refusal: type[Problem] = TooManyWaiting) -> None:
+    def __init__(
+        self,
+        places: int,
+        refusal: type[Problem] = TooManyWaiting,
+        *,
+        changed: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._places = threading.BoundedSemaphore(places)
         self._refusal = refusal
+        self._changed = changed
 
     @contextmanager
     def place(self, wait: float = 0.0) -> Iterator[None]:
@@ -42,9 +50,11 @@ class SlowLane:
         """
         if not self._places.acquire(timeout=min(wait, SHORT)):
             raise self._refusal("All threads for requests of this kind are taken.", retry_after=1)
+        self._changed(1)
         try:
             yield
         finally:
+            self._changed(-1)
             self._places.release()
 
     def until(self, look: Callable[[], T | None], seconds: float) -> T | None:

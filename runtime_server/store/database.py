@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from runtime_server.errors import StorageUnavailable
+from runtime_server.metrics.timings import STORE, spent
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a writer waits for another."""
@@ -78,13 +80,14 @@ class _Lent:
     PERF: a class, since a generator as context manager costs as much as a short query, and a pause has four of them.
     """
 
-    __slots__ = ("_connection", "_engine", "_idle")
+    __slots__ = ("_began", "_connection", "_engine", "_idle")
 
     def __init__(self, engine: sa.Engine, idle: list[sa.Connection]) -> None:
         self._engine = engine
         self._idle = idle
 
     def __enter__(self) -> sa.Connection:
+        self._began = time.perf_counter()
         try:
             self._connection = self._idle.pop()
         except IndexError:
@@ -95,6 +98,7 @@ class _Lent:
         return self._connection
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        spent(STORE, time.perf_counter() - self._began)
         if error is None:
             self._idle.append(self._connection)
             return

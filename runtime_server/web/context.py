@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import falcon
 
+from runtime_server.metrics.timings import Timings
 from runtime_server.runtimes.caller import Caller
 from runtime_server.settings import Settings
 
@@ -15,13 +16,14 @@ from runtime_server.settings import Settings
 class Context:
     """The state of one request; made with it, and gone with it."""
 
-    __slots__ = ("_caller", "document", "request_id", "runtime_id", "settings", "started", "warnings")
+    __slots__ = ("_caller", "document", "request_id", "runtime_id", "settings", "started", "timings", "warnings")
 
     settings: Settings
     """The server's; set before any responder runs."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter()
+        self.timings = Timings()
         self.request_id = uuid.uuid4().hex
         self._caller: Caller | None = None
         self.document: Any = None

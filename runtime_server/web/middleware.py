@@ -10,12 +10,14 @@ from typing import Any
 
 import falcon
 
+from runtime_server.metrics.instruments import Metrics
 from runtime_server.network.source import SourceCheck
 from runtime_server.runtimes.quotas import Rates
 from runtime_server.settings import Settings
 from runtime_server.web.access_log import AccessLog
 from runtime_server.web.auth import KeyRing, presented_key
 from runtime_server.web.context import ApiRequest
+from runtime_server.web.observed import Observed
 from runtime_server.web.peers import Peer
 
 REQUEST_ID = "X-Request-ID"
@@ -127,11 +129,12 @@ class RateLimit:
 
 def middleware(
     settings: Settings,
+    metrics: Metrics,
     keys: KeyRing,
     public: frozenset[str],
+    *,
     rates: Rates | None = None,
     sources: SourceCheck | None = None,
-    *,
     ticketed: frozenset[str] = frozenset(),
 ) -> list[Any]:
     """The app's middleware; with ``log_level`` above info there is no access log, and no cost of one."""
@@ -142,4 +145,4 @@ def middleware(
         found.append(RateLimit(rates, public))
     if settings.log_level in {"debug", "info"}:
         found.insert(0, AccessLog())
-    return found
+    return [Observed(metrics), *found]

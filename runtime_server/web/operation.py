@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runtime_server.runtimes.calls import Calls
     from runtime_server.runtimes.inside import Inside
     from runtime_server.runtimes.manager import RuntimeManager
+    from runtime_server.runtimes.scrape import Scrape
     from runtime_server.runtimes.workspaces import Workspaces
     from runtime_server.web.streaming import Streams
 
@@ -152,6 +153,7 @@ class Services:
     builds: Builds
     inside: Inside
     streams: Streams
+    metrics: Scrape
     routes: tuple[Route, ...] = field(default=(), repr=False)
 
 

@@ -18,8 +18,10 @@ from runtime_server.engine import labels
 from runtime_server.engine.base import RuntimeSpec
 from runtime_server.engine.memory import MemoryEngine
 from runtime_server.errors import TooManyStreams
+from runtime_server.metrics.instruments import Metrics
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes.inside import Inside
+from runtime_server.runtimes.scrape import Scrape
 from runtime_server.runtimes.waits import SlowLane
 from runtime_server.service import Service
 from runtime_server.settings import PREFIX, Settings
@@ -125,6 +127,7 @@ def make_api(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) ->
                 "state_dir": tmp_path,
                 "max_stream": 0.2,
                 "registry_prefix": "registry.test/sandboxes",
+                "metrics": "open",
             }
             settings = Settings.model_validate(values | changes)
             manager, calls = FakeManager(), FakeCalls()
@@ -141,7 +144,9 @@ def make_api(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) ->
             in_stock(engine)
             streams = Streams(SlowLane(settings.streams, TooManyStreams), settings.heartbeat, settings.max_stream)
             fakes: tuple[Any, Any, Any, Any] = (manager, calls, workspaces, builds)
-            parts = Services(settings, *fakes, inside=noting(service.inside, manager), streams=streams)
+            scrape = Scrape(settings, Metrics())
+            inside = noting(service.inside, manager)
+            parts = Services(settings, *fakes, inside=inside, streams=streams, metrics=scrape)
             app = create_api(parts, keys)
             return Api(TestClient(app, headers={"X-API-Key": KEY}), manager, calls, builds, engine)
 

@@ -20,7 +20,7 @@ EDGE = frozenset({"wsgi", "cli", "gunicorn_conf"})
 # errors, models <- engine, store <- runtimes <- resources <- api <- wsgi, cli
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "exchange", "models", "paths", "_version"}),
-    frozenset({"settings", "logs"}),
+    frozenset({"settings", "logs", "metrics"}),
     frozenset({"engine", "keys", "store"}),
     frozenset({"network", "nginx"}),
     frozenset({"runtimes"}),

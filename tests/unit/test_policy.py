@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from runtime_server.errors import LimitOutOfRange, PolicyRefused
 from runtime_server.models import StartRequest
 from runtime_server.runtimes.policy import Policy
 from runtime_server.runtimes.policy_images import allowed
-from runtime_server.runtimes.policy_rules import RULES, table
+from runtime_server.runtimes.policy_rules import RULES
 from runtime_server.settings import PREFIX, Settings
 
 OURS = {labels.INSTANCE: "0123456789abcdef", labels.OWNER: "alice"}
@@ -69,10 +68,6 @@ def test_every_rule_is_tested() -> None:
     }  # fmt: skip
     assert {rule.setting for rule in RULES} == {setting for setting, *_ in RULED} | here
     assert {rule.setting.lower() for rule in RULES} <= set(Settings.model_fields)
-
-
-def test_the_readme_has_the_table() -> None:
-    assert table() in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def test_restart_policies() -> None:

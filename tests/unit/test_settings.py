@@ -108,9 +108,3 @@ def test_what_runtimes_addresses_are_made_of(settings: dict[str, Any], secure: b
 
 def test_keys_are_not_in_the_representation() -> None:
     assert "hush" not in repr(Settings(api_keys="ci:hush"))
-
-
-def test_the_readme_lists_every_setting() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for name in Settings.model_fields:
-        assert f"| `{name.upper()}` |" in readme
