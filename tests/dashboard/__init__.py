@@ -1,0 +1,1 @@
+"""The dashboard in a real Chromium, on the service as gunicorn serves it."""

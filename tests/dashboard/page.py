@@ -1,0 +1,110 @@
+"""The dashboard as a person finds their way in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
+
+from tests.dashboard.serving import Server, eventually
+
+STATES = """
+const rows = [...document.querySelectorAll('tbody tr:not([hidden])')];
+return rows.map(row => [row.querySelector('a').textContent, row.dataset.status]);
+"""
+
+
+@dataclass
+class Page:
+    """The dashboard in a browser."""
+
+    driver: Chrome
+    server: Server
+
+    def open(self, path: str = "") -> None:
+        self.driver.get(f"{self.server.url}/{path}")
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def find(self, selector: str) -> WebElement:
+        """The first that is shown, once there is one."""
+        found: list[WebElement] = []
+
+        def shown() -> bool:
+            try:
+                found[:] = [each for each in self.all(selector) if each.is_displayed()]
+            except StaleElementReferenceException:
+                return False
+            return bool(found)
+
+        eventually(shown, f"{selector} is shown")
+        return found[0]
+
+    def text(self, selector: str) -> str:
+        """Of the first; nothing where there is none."""
+        try:
+            return self.driver.find_element(By.CSS_SELECTOR, selector).text
+        except (NoSuchElementException, StaleElementReferenceException):
+            return ""
+
+    def click(self, selector: str) -> None:
+        self.find(selector).click()
+
+    def write(self, selector: str, text: str) -> None:
+        element = self.find(selector)
+        element.clear()
+        element.send_keys(text)
+
+    def choose(self, selector: str, text: str) -> None:
+        Select(self.find(selector)).select_by_visible_text(text)
+
+    def press(self, *keys: str) -> None:
+        """Keys, to whatever has the focus."""
+        for key in keys:
+            self.driver.switch_to.active_element.send_keys(key)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def sign_in(self, key: str | None = None) -> None:
+        self.write("#key", self.server.key if key is None else key)
+        self.press(Keys.ENTER)
+
+    def enter(self) -> None:
+        """Open it anew and sign in."""
+        self.open("healthz")  # no page of the dashboard's, which would be signing in meanwhile
+        self.run("sessionStorage.clear()")
+        self.open()
+        self.sign_in()
+        self.is_live()
+
+    def is_live(self) -> None:
+        eventually(lambda: self.text("#connection") == "Live", "the page is live")
+
+    def rows(self) -> dict[str, str]:
+        """States by name, of the rows."""
+        return dict(self.run(STATES))
+
+    def shows(self, **states: str | None) -> None:
+        """Wait until these runtimes are in these states; None: not shown."""
+        eventually(lambda: all(self.rows().get(name) == state for name, state in states.items()), f"{states}")
+
+    def act(self, name: str, action: str) -> None:
+        """Press a button of a row."""
+        self.click(f"button[data-action='{action}'][aria-label$=' {name}']")
+
+    def confirm(self, text: str) -> None:
+        self.write("#confirm-name", text)
+        self.press(Keys.ENTER)
+        eventually(lambda: not self.all("dialog"), "the dialog is closed")
+
+    def complaints(self) -> list[str]:
+        """What the browser has found wrong since it was asked last, but for answers, which tests may want to fail."""
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [each["message"] for each in entries if each["source"] != "network"]
