@@ -1,0 +1,1 @@
+"""What is shipped: the distributions and the container image."""
