@@ -197,7 +197,7 @@ class Service:
         # Some threads are left to those that are given a place while the others pull and wait for one.
         lenders = threads - min(settings.starting_places, settings.threads)
         queue = StartQueue(store, self.holder, lenders=lenders)
-        pulls = Pulls(engine, store.operations, self.holder)
+        pulls = Pulls(engine, store.operations, self.holder, self.metrics)
         cache = NginxCache(state.lookups, settings.gateway_lookups) if settings.routed else None
         policy, watch = Policy(settings, forbidden=(socket,) if socket else ()), ReadyWatch(engine, store, cache)
         launch = Launch(

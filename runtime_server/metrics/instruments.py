@@ -38,6 +38,10 @@ class Metrics:
             "lifecycle_duration_seconds", "What the phases of lifecycle actions took.", ("action", "phase"), _LONG
         )
         self.starts = self._counter("starts", "Starts that are over, by `ok` or the problem's code.", ("outcome",))
+        self.pulls = self._counter("pulls", "Pulls that are over, by `ok` or the problem's code.", ("outcome",))
+        self.pull_seconds = self._histogram(
+            "pull_duration_seconds", "What pulls took, each counted once for all that wait for it.", (), _LONG
+        )
         self.engine_calls = self._counter("engine_calls", "Calls of the engine.", ("operation", "outcome"))
         self.engine_seconds = self._histogram(
             "engine_call_duration_seconds", "What calls of the engine took.", ("operation",)
@@ -50,7 +54,8 @@ class Metrics:
         self.adopted = self._counter("reconciler_adopted", "Containers that got a record from their labels.")
         self.expired = self._counter("reconciler_expired", "Runtimes ended since their time was up.")
         self.interrupted = self._counter("reconciler_interrupted", "Work finished that a dead process had begun.")
-        self.starts.labels("ok")  # so that there is a 0 to count from
+        for each in (self.starts, self.pulls):
+            each.labels("ok")  # so that there is a 0 to count from
 
     def request(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Count a request.
@@ -66,6 +71,11 @@ class Metrics:
         path = route or OTHER
         self.requests.labels(method, path, str(status)).inc()
         self.request_seconds.labels(method, path).observe(seconds)
+
+    def pull(self, outcome: str, seconds: float) -> None:
+        """Count a pull; ``outcome`` is ``ok``, a problem's code, or what ended it otherwise."""
+        self.pulls.labels(outcome).inc()
+        self.pull_seconds.observe(seconds)
 
     def engine_call(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a call of the engine; ``outcome`` is ``ok``, or what its error is called."""

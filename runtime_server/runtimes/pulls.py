@@ -10,8 +10,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from runtime_server.engine.base import Engine, RegistryLogin
+from runtime_server.engine.measured import OK
 from runtime_server.engine.stock import PullLayer, PullState
 from runtime_server.errors import Problem, StorageUnavailable
+from runtime_server.metrics.instruments import Metrics
 from runtime_server.runtimes import views
 from runtime_server.runtimes.holders import Holder
 from runtime_server.store.operations import Operations
@@ -23,6 +25,9 @@ KEPT = 30.0
 LOOK = 0.1
 """Seconds between two looks at another's pull, and between two notes of progress."""
 
+ABANDONED = "abandoned"
+"""As an outcome: nobody waited for it any more."""
+
 
 class Pulls:
     """Single-flight pulls.
@@ -31,12 +36,14 @@ class Pulls:
         engine: pulls.
         operations: where pulls are recorded.
         holder: this process.
+        metrics: count those that this process does.
     """
 
-    def __init__(self, engine: Engine, operations: Operations, holder: Holder) -> None:
+    def __init__(self, engine: Engine, operations: Operations, holder: Holder, metrics: Metrics) -> None:
         self._engine = engine
         self._operations = operations
         self._holder = holder
+        self._metrics = metrics
 
     def pull(
         self,
@@ -102,7 +109,7 @@ class Pulls:
         *,
         all_of_it: bool,
     ) -> None:
-        noted, late = 0.0, None
+        noted, late, began, outcome = 0.0, None, time.monotonic(), ABANDONED
 
         def note(state: PullState) -> None:
             nonlocal noted, late
@@ -120,13 +127,17 @@ class Pulls:
         try:
             with self._holder.working(claim):
                 self._engine.pull(image, platform=platform, login=login, progress=note)
+            outcome = OK
         except Problem as problem:
+            outcome = problem.code
             self._finish(claim, views.failure(problem))
             raise
         except BaseException:
             with suppress(StorageUnavailable):
                 self._operations.drop(claim.id, claim.holder)
             raise
+        finally:
+            self._metrics.pull(outcome, time.monotonic() - began)
         self._finish(claim, None)
         if late is not None and not all_of_it:
             progress(late)

@@ -13,10 +13,11 @@ from runtime_server.web.idempotency import REPLAYED
 
 SERVER_TIMING: Final = "Server-Timing"
 
-_ACTIONS: Final = {
+ACTIONS: Final = {
     ("POST", "/pause"): "pause",
     ("POST", "/resume"): "resume",
     ("POST", "/stop"): "stop",
+    ("POST", "/runtimes/{runtime_id}/restart"): "restart",
     ("DELETE", "/runtimes/{runtime_id}"): "remove",
 }
 """Operations whose phases are counted with their answers; a start's are when it is over, which may be later."""
@@ -43,7 +44,7 @@ class Observed:
         resp.set_header(SERVER_TIMING, server_timing(phases))
         status = falcon.http_status_to_code(resp.status)
         self._metrics.request(req.method, req.uri_template, status, phases["total"])
-        action = _ACTIONS.get((req.method, req.uri_template or ""))
+        action = ACTIONS.get((req.method, req.uri_template or ""))
         if action is not None and status == 200 and resp.get_header(REPLAYED) is None:
             self._metrics.lifecycle(action, timings)
         current.set(None)

@@ -15,6 +15,7 @@ from docker import APIClient
 
 from runtime_server.metrics.shared import Shared
 from tests.engine.images import BUSYBOX
+from tests.faults.registry import Registry
 from tests.faults.server import Server, Site, eventually, job
 
 ADMIN = "key-of-an-admin"
@@ -118,6 +119,42 @@ def test_a_life_is_told_by_its_phases(site: Site) -> None:
     assert found[sample("reconciler_up")] == 1
     assert found[sample("reconciler_sweeps_total")] >= 1
     assert server.stop() == 0
+
+
+NAMED = {"policy", "store", "pull", "create", "start", "ready"}
+"""The phases that a start can have, but for the queue."""
+
+
+def test_a_start_with_all_phases_tells_them_and_counts_its_pull(
+    site: Site, tmp_path: Path, docker_client: APIClient
+) -> None:
+    registry = Registry(tmp_path / "registry", docker_client)
+    try:
+        server = started(site)
+        ready = {"type": "command", "command": ["/bin/true"]}
+        fields = {"image": registry.push("phases"), "readiness": ready, "wait": 60, "network": "none"}
+        fields["command"] = ["/bin/sleep", "1000"]
+        headers = {"X-API-Key": site.key}
+        answer = requests.post(f"{server.base_url}/start", json=fields, headers=headers, timeout=120)
+        assert answer.json()["status"] == "running", answer.text
+        told = dict(part.split(";dur=") for part in answer.headers["Server-Timing"].split(", "))
+        assert set(told) >= NAMED
+        assert all(float(told[each]) > 0 for each in NAMED)
+        missing = registry.host + "/phases:none"
+        refused = requests.post(
+            f"{server.base_url}/start", json={**fields, "image": missing}, headers=headers, timeout=120
+        )
+        assert refused.json()["code"] == "image-not-found"
+        found = scraped(server)
+        assert found[sample("pulls_total", outcome="ok")] == 1
+        assert found[sample("pulls_total", outcome="image-not-found")] == 1
+        assert found[sample("pull_duration_seconds_count")] == 2
+        assert found[sample("pulls_in_progress")] == 0
+        for phase in NAMED:
+            assert found[sample("lifecycle_duration_seconds_count", action="start", phase=phase)] >= 1
+    finally:
+        site.close()  # containers first: an image that one uses stays
+        registry.close()
 
 
 def test_no_label_holds_what_a_caller_chose(site: Site) -> None:

@@ -15,6 +15,7 @@ from runtime_server.api import ROUTES
 from runtime_server.errors import CATALOGUE
 from runtime_server.metrics.shared import SIZES, Shared, joined
 from runtime_server.metrics.timings import PHASES
+from runtime_server.web.observed import ACTIONS
 
 CHILD = """
 import sys
@@ -167,7 +168,8 @@ def test_every_series_has_room_from_the_start(shared: Shared, process: Callable[
             one.run(f"[metrics.request({method!r}, {route.path!r}, each, 1.0) for each in {statuses}]")
     one.run(f"[metrics.engine_call(each, outcome, 1.0) for each in {operations} for outcome in {outcomes[:8]}]")
     one.run(f"[metrics.starts.labels(each).inc() for each in {outcomes}]")
-    for action in ("start", "pause", "resume", "stop", "remove"):
+    one.run(f"[metrics.pull(each, 1.0) for each in {[*outcomes, 'abandoned']}]")
+    for action in ("start", *ACTIONS.values()):
         one.run(f"[metrics.phase_seconds.labels({action!r}, each).observe(1.0) for each in {PHASES}]")
     sizes = {each.name.partition("_")[0]: each.stat().st_size for each in shared.folder.glob("*_*-*.db")}
     assert sizes == {"counter": SIZES["counter"], "histogram": SIZES["histogram"], "gauge": SIZES["gauge_livesum"]}

@@ -9,7 +9,8 @@ import pytest
 
 from runtime_server.engine.memory import MemoryEngine
 from runtime_server.engine.stock import PullState
-from runtime_server.errors import EngineTimeout, ImageNotFound, ImagePullFailed
+from runtime_server.errors import EngineTimeout, ImageNotFound, ImagePullFailed, Problem
+from runtime_server.metrics.instruments import Metrics
 from runtime_server.models import RuntimeStatus
 from runtime_server.runtimes.holders import Holder
 from runtime_server.runtimes.pulls import Pulls
@@ -18,6 +19,7 @@ from tests.unit.conftest import DEADLINE, World, eventually, get, start
 
 IMAGE = "registry.test/agent:1"
 MakePulls = Callable[[], tuple[Pulls, Holder]]
+PREFIX = "runtime_server_"
 
 
 @pytest.fixture
@@ -28,15 +30,32 @@ def engine() -> MemoryEngine:
 
 
 @pytest.fixture
-def make(engine: MemoryEngine, store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> MakePulls:
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def make(
+    engine: MemoryEngine, store: Store, metrics: Metrics, tmp_path: Path, request: pytest.FixtureRequest
+) -> MakePulls:
     (tmp_path / "holders").mkdir()
 
     def pulls() -> tuple[Pulls, Holder]:
         holder = Holder(tmp_path / "holders")
         request.addfinalizer(holder.close)
-        return Pulls(engine, store.operations, holder), holder
+        return Pulls(engine, store.operations, holder, metrics), holder
 
     return pulls
+
+
+def counted(metrics: Metrics) -> dict[str, float]:
+    """Pulls by outcome."""
+    return {
+        each.labels["outcome"]: each.value
+        for family in metrics.pulls.collect()
+        for each in family.samples
+        if each.name == f"{PREFIX}pulls_total"
+    }
 
 
 def pull(pulls: Pulls, told: Callable[[PullState], None] = lambda _: None, image: str = IMAGE) -> None:
@@ -45,7 +64,7 @@ def pull(pulls: Pulls, told: Callable[[PullState], None] = lambda _: None, image
 
 @pytest.mark.parametrize("failure", [None, ImagePullFailed("no route", image=IMAGE), EngineTimeout("slow")])
 def test_several_processes_share_one_pull_and_its_outcome(
-    engine: MemoryEngine, make: MakePulls, failure: Exception | None
+    engine: MemoryEngine, make: MakePulls, metrics: Metrics, failure: Problem | None
 ) -> None:
     begun, go_on = Event(), Event()
 
@@ -65,6 +84,8 @@ def test_several_processes_share_one_pull_and_its_outcome(
         go_on.set()
         outcomes = [each.exception(DEADLINE) for each in (first, *others)]
     assert engine.calls["pull"] == 1
+    assert counted(metrics) == ({"ok": 1} if failure is None else {"ok": 0, failure.code: 1})
+    assert metrics.registry.get_sample_value(f"{PREFIX}pull_duration_seconds_count") == 1
     assert [type(each) for each in outcomes] == [type(failure)] * 4
     if failure is not None:
         assert {str(each) for each in outcomes} == {str(failure)}
@@ -93,7 +114,9 @@ def test_a_dead_process_pull_is_begun_anew(engine: MemoryEngine, make: MakePulls
     assert engine.calls["pull"] == 1
 
 
-def test_whoever_no_longer_wants_it_leaves_it_to_others(engine: MemoryEngine, make: MakePulls) -> None:
+def test_whoever_no_longer_wants_it_leaves_it_to_others(
+    engine: MemoryEngine, make: MakePulls, metrics: Metrics
+) -> None:
     def enough(_: PullState) -> None:
         raise ZeroDivisionError
 
@@ -101,6 +124,7 @@ def test_whoever_no_longer_wants_it_leaves_it_to_others(engine: MemoryEngine, ma
         pull(make()[0], enough)
     pull(make()[0])
     assert engine.calls["pull"] == 2
+    assert counted(metrics) == {"abandoned": 1, "ok": 1}
 
 
 class TestInAStart:
