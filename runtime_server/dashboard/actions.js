@@ -1,6 +1,6 @@
 // What can be done to a runtime, and how it is asked whether it is meant.
 
-import { of } from "./api.js";
+import { of, pause } from "./api.js";
 import { h, note } from "./dom.js";
 import { called } from "./format.js";
 
@@ -39,13 +39,29 @@ export function adjust(element, runtime) {
   if (focused && (focused.hidden || focused.disabled)) element.querySelector("button:not([hidden], :disabled)")?.focus();
 }
 
-/** Do it. What ends something is asked about before. */
-export async function act(api, runtimes, name, runtime) {
-  const action = ACTIONS[name];
-  if (action.ends && !(await confirmed(action, runtime))) return;
+/** Runtimes with something under way: one thing after the other. */
+const busy = new Set();
+/** Milliseconds after an answer in which no button does anything: Resume comes where Pause was, under a double click. */
+const REST = 500;
+
+/** Do what a button says. What ends something is asked about before. */
+export async function act(api, runtimes, button, runtime) {
+  const action = ACTIONS[button.dataset.action];
+  const id = runtime.runtime_id;
+  if (busy.has(id) || (action.ends && !(await confirmed(action, runtime)))) return;
+  const place = button.parentElement;
+  busy.add(id);
+  place.setAttribute("aria-busy", "true");
+  await send(api, runtimes, action, runtime);
+  await pause(REST);
+  busy.delete(id);
+  place.removeAttribute("aria-busy");
+}
+
+async function send(api, runtimes, action, runtime) {
   try {
     const done = await action.send(api, runtime.runtime_id);
-    runtimes.put(done);
+    runtimes.told(done);
     note(`${called(runtime)}: ${done.message}`);
   } catch (error) {
     if (error.status === 401) return;

@@ -3,8 +3,8 @@
 import { Api } from "./api.js";
 import { showDetail } from "./detail.js";
 import { h, setText } from "./dom.js";
-import { showImages } from "./images.js";
-import { showList } from "./list.js";
+import { forgetPulls, showImages } from "./images.js";
+import { forgetSearch, showList } from "./list.js";
 import { Runtimes } from "./runtimes.js";
 
 /** Kept as long as the tab, by this page alone. */
@@ -19,7 +19,7 @@ let endView = () => {};
 
 function signIn(key) {
   const ends = new AbortController();
-  const api = new Api(key, () => signOut("The key isn't accepted any more. Sign in again."));
+  const api = new Api(key, () => signOut("The key isn't accepted any more. Sign in again."), ends.signal);
   const runtimes = new Runtimes(api);
   session = { api, runtimes, ends };
   leave.hidden = key === null;
@@ -36,6 +36,10 @@ function signOut(why) {
   sessionStorage.removeItem(STORED);
   endView();
   endView = () => {};
+  // Who signs in next may be somebody else.
+  forgetPulls();
+  forgetSearch();
+  document.getElementById("notes").replaceChildren();
   for (const dialog of document.querySelectorAll("dialog")) dialog.remove();
   leave.hidden = true;
   showConnection();
@@ -77,6 +81,7 @@ async function tried(key) {
 }
 
 function showConnection() {
+  for (const link of document.querySelectorAll("nav a[data-page]")) link.hidden = !session;
   const state = session ? session.runtimes.connected : null;
   connection.className = `connection ${state === null ? "" : state ? "live" : "away"}`;
   setText(connection, !session ? "" : state === null ? "Connecting …" : state ? "Live" : "Not live");
@@ -87,12 +92,21 @@ function showConnection() {
   }
 }
 
+// What somebody has typed there need not be well-formed.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function route() {
   if (!session) return;
   endView();
   endView = () => {};
   main.replaceChildren();
-  const [page, id, tab] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [page, id, tab] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
   for (const link of document.querySelectorAll("nav a[data-page]")) {
     if (link.dataset.page === (page || "runtimes")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -107,7 +121,7 @@ addEventListener("hashchange", route);
 leave.addEventListener("click", () => signOut(""));
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select, dialog, .terminal")) return;
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select, dialog, .shell")) return;
   const search = document.getElementById("search");
   if (search) { event.preventDefault(); search.focus(); }
 });

@@ -41,22 +41,41 @@ export function showDetail(main, context, id, tab) {
 
   function clicked(event) {
     const button = event.target.closest("button[data-action]");
-    if (button && last) act(api, runtimes, button.dataset.action, last);
+    if (button && last) act(api, runtimes, button, last);
   }
 
   let last = runtimes.all.get(id) || null;
   const view = { id, last: () => last, ...context };
   const draw = oncePerFrame(() => {
+    if (over) return;
     const found = runtimes.all.get(id);
     if (found) last = found;
     else if (last && runtimes.loaded) last = { ...last, status: "removed", status_detail: null };
     if (!last) {
-      // One that has been removed isn't in the list, but can still be read.
-      if (runtimes.loaded) api.call("GET", of(id)).then((read) => { last = read; show(); }, (error) => panel.replaceChildren(h("p", { class: "failure" }, error.message)));
+      if (runtimes.loaded) readOnce();
       return;
     }
     show();
   });
+  let over = false;
+  let asked = false;
+  // One that has been removed isn't in the list, but can still be read; so can one by its name.
+  async function readOnce() {
+    if (asked) return;
+    asked = true;
+    try {
+      const read = await api.call("GET", of(id));
+      if (over) return;
+      if (read.runtime_id !== id) return location.replace(`#/runtimes/${read.runtime_id}/${tab}`);
+      last = read;
+      show();
+    } catch (error) {
+      if (over) return;
+      stops.end();
+      setText(state, "");
+      panel.replaceChildren(h("p", { class: "empty" }, error.message));
+    }
+  }
   function show() {
     setText(title, called(last));
     document.title = `${called(last)} – Runtime Server`;
@@ -71,13 +90,13 @@ export function showDetail(main, context, id, tab) {
   const kept = context.keepFocus && document.getElementById(context.keepFocus);
   context.keepFocus = null;
   (kept || title).focus({ preventScroll: true });
-  return () => { runtimes.removeEventListener("change", draw); stops.end(); };
+  return () => { over = true; runtimes.removeEventListener("change", draw); stops.end(); };
 }
 
 function showOverview(panel, { api, runtimes, id, last }) {
   const facts = h("dl", { class: "facts" });
   const timeline = h("ol", { class: "timeline", "aria-label": "History" });
-  panel.replaceChildren(facts, h("h3", {}, "History"), timeline);
+  panel.replaceChildren(h("div", { class: "overview" }, facts, h("section", {}, h("h3", {}, "History"), timeline)));
 
   const changed = (runtime) => facts.replaceChildren(...factsOf(runtime).filter(([, value]) => value)
     .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
@@ -106,6 +125,7 @@ function showOverview(panel, { api, runtimes, id, last }) {
 
 function tookSince(before, after) {
   const seconds = (Date.parse(after) - Date.parse(before)) / 1000;
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   return seconds < 10 ? `${seconds.toFixed(2)} s` : since(new Date(Date.now() - seconds * 1000));
 }
 
@@ -120,7 +140,7 @@ function factsOf(runtime) {
     ["Image", h("code", {}, runtime.image)],
     ["Session", runtime.session_id],
     ["Created", `${clock(runtime.created_at)}, ${since(runtime.created_at)} ago`],
-    ["Expires", runtime.expires_at ? `${clock(runtime.expires_at)}, in ${until(runtime.expires_at)}` : "never"],
+    ["Expires", runtime.expires_at ? `${clock(runtime.expires_at)}, ${until(runtime.expires_at).replace(/^(?=\d)/, "in ")}` : "never"],
     ["Address", url],
     ["Ports", ports.join("; ")],
     ["Labels", Object.entries(runtime.labels || {}).map(([key, value]) => `${key}=${value}`).join(", ")],

@@ -24,6 +24,8 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Messages that stay at once; more would cover the page. */
+const NOTES = 4;
 let notes = 0;
 
 /** Say something for some seconds; a failure stays until it is closed. */
@@ -31,7 +33,9 @@ export function note(text, failed = false) {
   const close = () => element.remove();
   const element = h("div", { class: failed ? "note failed" : "note", id: `note-${++notes}` }, h("p", {}, text),
     h("button", { type: "button", class: "quiet", onclick: close, "aria-label": "Close this message" }, "×"));
-  document.getElementById("notes").append(element);
+  const place = document.getElementById("notes");
+  place.append(element);
+  while (place.childElementCount > NOTES) place.firstElementChild.remove();
   if (!failed) setTimeout(close, 5000);
 }
 

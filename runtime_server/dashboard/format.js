@@ -36,7 +36,16 @@ export function until(moment) {
   return left > 0 ? duration(left) : "due";
 }
 
+/** Whether little time is left to a moment: five minutes. */
+export const soon = (moment) => Boolean(moment) && Date.parse(moment) - Date.now() < 300_000;
+
 export const clock = (moment) => (moment ? new Date(moment).toLocaleString() : "–");
+
+/** An image's registry and path, and what tells it from its neighbours: its last part with tag or digest. */
+export function imageParts(reference) {
+  const end = reference.lastIndexOf("/", reference.includes("@") ? reference.indexOf("@") : undefined);
+  return [reference.slice(0, Math.max(end, 0)), reference.slice(end + 1)];
+}
 
 /** What a person calls a runtime. */
 export const called = (runtime) => runtime.name || runtime.runtime_id;

@@ -2,7 +2,7 @@
 
 import { act, adjust, buttons } from "./actions.js";
 import { h, oncePerFrame, setText } from "./dom.js";
-import { called, since, until } from "./format.js";
+import { called, imageParts, since, soon, until } from "./format.js";
 import { openStartForm } from "./start.js";
 
 const STATES = ["starting", "running", "paused", "stopping", "stopped", "error"];
@@ -18,6 +18,8 @@ const COLUMNS = [
 /** What is searched, filtered and sorted by; outlives the page's views. */
 const wanted = { text: "", status: "", owner: "", sort: "age", down: false };
 
+export const forgetSearch = () => Object.assign(wanted, { text: "", status: "", owner: "" });
+
 /**
  * Show the list.
  * @returns {function()} Ends it.
@@ -31,23 +33,23 @@ export function showList(main, { api, runtimes }) {
     type: "search", id: "search", placeholder: "Name, id, session, image, label …", value: wanted.text, "aria-label": "Search",
     oninput: () => { wanted.text = search.value; draw(); },
   });
-  const status = choice("status", "State", "Any state");
-  const owner = choice("owner", "Owner", "Any owner");
-  status.append(...STATES.map((each) => h("option", { value: each }, each)));
-  status.value = wanted.status;
+  const owner = h("select", { id: "filter-owner", "aria-label": "Owner", onchange: () => { wanted.owner = owner.value; draw(); } },
+    h("option", { value: "" }, "Any owner"));
+  const states = ["", ...STATES].map((each) => stateButton(each));
   const count = h("p", { class: "count", role: "status" });
-  const empty = h("p", { class: "empty", hidden: true });
+  const empty = h("div", { class: "empty", hidden: true }, h("p", { class: "what" }), h("p", {}));
   main.replaceChildren(
-    h("div", { class: "toolbar" }, search, status, owner,
+    h("h2", { class: "hidden" }, "Runtimes"),
+    h("div", { class: "toolbar" }, search, owner,
       h("button", { type: "button", id: "start", class: "primary", onclick: () => openStartForm(api, runtimes) }, "Start a runtime")),
-    count,
+    h("div", { class: "row" }, h("div", { class: "states", role: "group", "aria-label": "State" }, states), count),
     h("table", { class: "runtimes" }, h("caption", { class: "hidden" }, "Runtimes"),
       h("thead", {}, h("tr", {}, heads, h("th", { scope: "col" }, "Actions"))), body),
     empty);
 
-  function choice(field, label, any) {
-    return h("select", { id: `filter-${field}`, "aria-label": label, onchange: (event) => { wanted[field] = event.target.value; draw(); } },
-      h("option", { value: "" }, any));
+  function stateButton(state) {
+    return h("button", { type: "button", "data-state": state || "any", onclick: () => { wanted.status = state; draw(); } },
+      h("span", { class: state && `state ${state}` }, state || "All"), " ", h("span", { class: "number" }));
   }
 
   function sortBy(column) {
@@ -59,7 +61,7 @@ export function showList(main, { api, runtimes }) {
   function clicked(event) {
     const button = event.target.closest("button[data-action]");
     const runtime = button && runtimes.all.get(button.closest("tr").dataset.id);
-    if (runtime) act(api, runtimes, button.dataset.action, runtime);
+    if (runtime) act(api, runtimes, button, runtime);
   }
 
   function matches(runtime) {
@@ -94,10 +96,25 @@ export function showList(main, { api, runtimes }) {
       else head.removeAttribute("aria-sort");
     }
     drawOwners();
+    drawStates();
     const all = runtimes.all.size;
-    setText(count, runtimes.loaded ? (shown === all ? `${all} runtimes` : `${shown} of ${all} runtimes`) : "Loading …");
+    setText(count, runtimes.loaded ? (shown === all ? `${all} runtime${all === 1 ? "" : "s"}` : `${shown} of ${all} runtimes`) : "Loading …");
+    body.parentElement.hidden = shown === 0;
     empty.hidden = !runtimes.loaded || shown > 0;
-    setText(empty, all ? "No runtime is like that." : "There is no runtime yet.");
+    setText(empty.firstChild, all ? "No runtime is like that." : "There is no runtime yet.");
+    setText(empty.lastChild, all ? "Search for less, or show all states and owners." : "Start one here, from the command line or by the API: it appears at once.");
+  }
+
+  // States that no runtime is in are left out, so that what there is stands out.
+  function drawStates() {
+    const counts = Object.groupBy([...runtimes.all.values()], (each) => each.status);
+    for (const button of states) {
+      const state = button.dataset.state === "any" ? "" : button.dataset.state;
+      const there = state ? counts[state]?.length || 0 : runtimes.all.size;
+      setText(button.lastChild, String(there));
+      button.hidden = Boolean(state) && !there && wanted.status !== state;
+      button.setAttribute("aria-pressed", String(wanted.status === state));
+    }
   }
 
   function drawOwners() {
@@ -117,7 +134,7 @@ export function showList(main, { api, runtimes }) {
 
   const changed = oncePerFrame(draw);
   runtimes.addEventListener("change", changed);
-  const ticking = setInterval(() => { for (const row of rows.values()) row.tick(); }, 1000);
+  const ticking = setInterval(() => { if (!document.hidden) for (const row of rows.values()) row.tick(); }, 1000);
   draw();
   return () => { clearInterval(ticking); runtimes.removeEventListener("change", changed); };
 }
@@ -129,12 +146,13 @@ function makeRow(runtime) {
   const state = h("span", {});
   const detail = h("small", {});
   const owner = h("td", { "data-label": "Owner" });
-  const image = h("td", { "data-label": "Image", class: "image" });
+  const image = h("strong", {});
+  const from = h("small", {});
   const age = h("td", { "data-label": "Age", class: "number" });
   const expiry = h("td", { "data-label": "Expires in", class: "number" });
   const actions = h("td", { class: "actions" }, buttons());
   const element = h("tr", { "data-id": id }, h("th", { scope: "row" }, link, small),
-    h("td", { "data-label": "State" }, state, detail), owner, image, age, expiry, actions);
+    h("td", { "data-label": "State" }, state, detail), owner, h("td", { "data-label": "Image", class: "image" }, image, from), age, expiry, actions);
   let shown = null;
   const row = {
     element,
@@ -150,13 +168,16 @@ function makeRow(runtime) {
       state.className = `state ${each.status}`;
       setText(detail, each.status === "running" ? "" : each.status_detail || "");
       setText(owner, each.owner);
-      setText(image, each.image);
-      image.title = each.image;
+      const [registry, name] = imageParts(each.image);
+      setText(image, name);
+      setText(from, registry);
+      image.parentElement.title = each.image;
       row.tick();
     },
     tick() {
       setText(age, since(shown.created_at));
       setText(expiry, until(shown.expires_at));
+      expiry.classList.toggle("soon", soon(shown.expires_at));
     },
   };
   return row;

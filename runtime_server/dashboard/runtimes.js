@@ -1,6 +1,6 @@
 // All runtimes as the server has them: listed once, and from there on kept right by its events.
 
-import { ApiError, of, pause } from "./api.js";
+import { ApiError, of, pause, persist } from "./api.js";
 
 const KEPT = "starting,running,paused,stopping,stopped,error";
 /** Milliseconds in which events are gathered before the server is asked what has become of their runtimes. */
@@ -23,6 +23,9 @@ export class Runtimes extends EventTarget {
     this._listed = 0;
     this._pause = 0;
     this._signal = null;
+    this._listing = Promise.resolve();
+    /** While a list is asked for: what has been heard of meanwhile. */
+    this._heard = null;
     this.all = new Map();
     this.loaded = false;
     /** Null while it isn't known, then whether the server's events are heard. */
@@ -33,27 +36,11 @@ export class Runtimes extends EventTarget {
   async follow(signal) {
     this._signal = signal;
     const progress = setInterval(() => this._lookAtStarts(), 1000);
-    const relist = setInterval(() => this._quietly(this._list()), RELIST);
+    const relist = setInterval(() => this._lookAgain(), RELIST);
+    // A page that nobody looks at asks for nothing, and is put right when it is looked at.
+    document.addEventListener("visibilitychange", () => this._lookAgain(), { signal });
     try {
-      for (let wait = 500; !signal.aborted; wait = Math.min(wait * 2, 5000)) {
-        try {
-          const stream = this._api.lines("events?format=ndjson", { signal });
-          let begun = false;
-          for await (const line of stream) {
-            wait = 250;
-            if (!begun) await this._begin();
-            begun = true;
-            if ("position" in line) continue;
-            this._hear(line);
-          }
-        } catch (error) {
-          if (signal.aborted || error.status === 401) return;
-          this._lost(error);
-          // Too many streams: the list still tells what there is.
-          if (!error.away) await this._quietly(this._list());
-        }
-        await pause(wait, signal);
-      }
+      await persist(() => this._read(signal), (error) => this._lost(error), signal, true);
     } finally {
       clearInterval(progress);
       clearInterval(relist);
@@ -61,8 +48,25 @@ export class Runtimes extends EventTarget {
     }
   }
 
-  /** Put in what a call answered. */
+  async _read(signal) {
+    let begun = false;
+    for await (const line of this._api.lines("events?format=ndjson", { signal })) {
+      if (!begun) await this._begin();
+      begun = true;
+      if (!("position" in line)) this._hear(line);
+    }
+    if (!signal.aborted) throw new ApiError(0, { detail: "The events have ended." });
+  }
+
+  /** Take what a change answered, and ask once more: events may have been faster, and a call sent again is answered as at first. */
+  told(runtime) {
+    if (runtime.status !== "starting" || !this.all.has(runtime.runtime_id)) this.put(runtime);
+    this.refresh(runtime.runtime_id);
+  }
+
+  /** Put in what is known of one. */
   put(runtime) {
+    this._heard?.add(runtime.runtime_id);
     if (runtime.status === "removed") this.all.delete(runtime.runtime_id);
     else this.all.set(runtime.runtime_id, runtime);
     this._tell("change", runtime.runtime_id);
@@ -93,27 +97,43 @@ export class Runtimes extends EventTarget {
     this.connected = false;
     this.why = error;
     this._tell("connection");
+    // Too many streams: the list still tells what there is.
+    if (!error.away) this._quietly(this._list());
   }
 
   _hear(event) {
     const known = this.all.get(event.runtime_id);
+    this._heard?.add(event.runtime_id);
     if (event.status === "removed") this.all.delete(event.runtime_id);
     else if (known) this.all.set(event.runtime_id, { ...known, status: event.status, status_detail: event.detail });
     if (known) this._tell("change", event.runtime_id);
-    // Also of what is gone: a list that was asked for before may bring it back.
+    // Also of what is gone: an answer that is on its way may bring it back.
     this.refresh(event.runtime_id);
     this._tell("history", event.runtime_id);
   }
 
-  async _list() {
+  // One after the other, or an older list could come after a newer one.
+  _list() {
+    this._listing = this._listing.catch(() => {}).then(() => this._readList());
+    return this._listing;
+  }
+
+  async _readList() {
     const began = Date.now();
     const found = new Map();
+    const heard = this._heard = new Set();
     let cursor = "";
     do {
       const page = await this._api.call("GET", `runtimes?limit=1000&status=${KEPT}${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
       for (const each of page.runtimes) found.set(each.runtime_id, each);
       cursor = page.next_cursor || "";
     } while (cursor);
+    // The list may be older than what was heard while it was on its way.
+    for (const id of heard) {
+      if (this.all.has(id)) found.set(id, this.all.get(id));
+      else found.delete(id);
+    }
+    this._heard = null;
     this._listed = Date.now();
     this._pause = Math.max(LIST_PAUSE, LIST_SHARE * (this._listed - began));
     this.all = found;
@@ -142,9 +162,13 @@ export class Runtimes extends EventTarget {
 
   // How far a pull is, no event tells.
   _lookAtStarts() {
-    if (!this.connected) return;
+    if (!this.connected || document.hidden) return;
     const starting = [...this.all.values()].filter((each) => each.status === "starting").slice(0, MANY);
     for (const each of starting) this.refresh(each.runtime_id);
+  }
+
+  _lookAgain() {
+    if (this.loaded && !document.hidden && Date.now() - this._listed > RELIST / 2) this._quietly(this._list());
   }
 
   async _quietly(work) {

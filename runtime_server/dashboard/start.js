@@ -1,5 +1,6 @@
 // The form that starts a runtime.
 
+import { randomKey } from "./api.js";
 import { h, note } from "./dom.js";
 import { called } from "./format.js";
 
@@ -28,7 +29,7 @@ function pairs(text) {
 /** Show it. The answer comes at once, with `starting`; the list shows how it goes on. */
 export function openStartForm(api, runtimes) {
   const inputs = FIELDS.map(([name, , more]) => h("input", { id: `start-${name}`, name, autocomplete: "off", spellcheck: false, ...more }));
-  const environment = h("textarea", { id: "start-environment", rows: 3, spellcheck: false, placeholder: "NAME=value, one a line" });
+  const environment = h("textarea", { id: "start-environment", rows: 2, spellcheck: false, placeholder: "NAME=value, one a line" });
   const labels = h("textarea", { id: "start-labels", rows: 2, spellcheck: false, placeholder: "team=agents, one a line" });
   const more = h("textarea", { id: "start-more", rows: 3, spellcheck: false, placeholder: '{"read_only": true}' });
   const images = h("datalist", { id: "start-images" });
@@ -38,7 +39,7 @@ export function openStartForm(api, runtimes) {
   const form = h("form", { onsubmit: (event) => { event.preventDefault(); submit(); } },
     h("h2", { id: "start-title" }, "Start a runtime"),
     h("div", { class: "fields" }, inputs.map((input, index) => field(input, FIELDS[index][1]))),
-    field(environment, "Environment"), field(labels, "Labels"),
+    h("div", { class: "fields" }, field(environment, "Environment"), field(labels, "Labels")),
     h("details", {}, h("summary", {}, "Everything else"), field(more, "Further fields of POST /start, as JSON")),
     failure,
     h("div", { class: "row end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), go), images);
@@ -52,15 +53,23 @@ export function openStartForm(api, runtimes) {
     return { ...found, ...(more.value.trim() && JSON.parse(more.value)) };
   }
 
+  // Where no answer came, something may have been started: the same form once more is the same start.
+  let unanswered = { text: "", key: "" };
+
   async function submit() {
     failure.hidden = true;
     go.disabled = true;
+    let attempt = unanswered;
     try {
-      const started = await api.call("POST", "start", body());
-      runtimes.put(started);
+      const sent = body();
+      const text = JSON.stringify(sent);
+      if (text !== attempt.text) attempt = { text, key: randomKey() };
+      const started = await api.call("POST", "start", sent, attempt.key);
+      runtimes.told(started);
       note(`${called(started)} ${started.created ? "is being started." : "was there already, for that session."}`);
       dialog.close();
     } catch (error) {
+      unanswered = error.away ? attempt : { text: "", key: "" };
       failure.textContent = error.sentences || `Not JSON: ${error.message}`;
       failure.hidden = false;
       if (error.status === 401) dialog.close();

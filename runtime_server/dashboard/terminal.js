@@ -7,11 +7,11 @@ import { Terminal } from "./vendor/xterm/xterm.js";
 
 /** Show it; see ``showOverview`` for what is returned. */
 export function showTerminal(panel, { api, id, last }) {
-  const place = h("div", { class: "terminal" });
+  const place = h("div", { class: "shell" });
   const state = h("span", { class: "count", role: "status" });
   const again = h("button", { type: "button", id: "reconnect", hidden: true, onclick: () => open() }, "Open again");
   panel.replaceChildren(h("div", { class: "row" }, state, again,
-    h("small", { class: "hint" }, "Ctrl+Shift+Esc leaves the terminal.")), place);
+    h("small", { class: "hint shell-hint" }, "Ctrl+Shift+Esc leaves the terminal.")), place);
   const terminal = new Terminal({ fontSize: 14, cursorBlink: true, scrollback: 5000, screenReaderMode: false, theme: { background: "#11151c" } });
   const fit = new FitAddon();
   terminal.loadAddon(fit);
@@ -28,7 +28,8 @@ export function showTerminal(panel, { api, id, last }) {
   const send = (data) => { if (socket?.readyState === WebSocket.OPEN) socket.send(data); };
   terminal.onData((text) => send(encoder.encode(text)));
   terminal.onBinary((text) => send(Uint8Array.from(text, (each) => each.charCodeAt(0))));
-  terminal.onResize(({ rows, cols }) => send(JSON.stringify({ resize: { rows, columns: cols } })));
+  const resize = ({ rows, cols }) => send(JSON.stringify({ resize: { rows, columns: cols } }));
+  terminal.onResize(resize);
   const resized = new ResizeObserver(() => fit.fit());
   resized.observe(place);
 
@@ -56,7 +57,8 @@ export function showTerminal(panel, { api, id, last }) {
     const opened = new WebSocket(target);
     opened.binaryType = "arraybuffer";
     let why = "";
-    opened.onopen = () => { setText(state, "Connected"); terminal.reset(); terminal.focus(); };
+    // Its size may have changed on the way.
+    opened.onopen = () => { setText(state, "Connected"); terminal.reset(); resize(terminal); terminal.focus(); };
     opened.onmessage = ({ data }) => {
       if (typeof data !== "string") terminal.write(new Uint8Array(data));
       else why = told(JSON.parse(data));

@@ -1,16 +1,20 @@
 // What a runtime uses, plotted as it comes.
 
-import { of, pause } from "./api.js";
+import { of, persist } from "./api.js";
 import { h, setText } from "./dom.js";
 import { bytes } from "./format.js";
 import uPlot from "./vendor/uplot/uPlot.js";
 
 /** Samples that are shown, one a second. */
 const KEPT = 300;
+/** Seconds that a plot has room for from the beginning. */
+const ROOM = 60;
+/** Steps of an axis in bytes: binary, so that its labels are whole. */
+const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const CHARTS = [
-  ["cpu", "CPU", [["CPU", "--line-1"]], (value) => `${value.toFixed(value < 10 ? 1 : 0)} %`],
-  ["memory", "Memory", [["Memory", "--line-2"]], bytes],
-  ["network", "Network", [["Received", "--line-1"], ["Sent", "--line-2"]], (value) => `${bytes(value)}/s`],
+  ["cpu", "CPU", [["CPU", "--line-1"]], (value) => `${value.toFixed(value < 10 ? 1 : 0)} %`, { least: 5 }],
+  ["memory", "Memory", [["Memory", "--line-2"]], bytes, { least: 2 ** 20, incrs: BINARY }],
+  ["network", "Network", [["Received", "--line-1"], ["Sent", "--line-2"]], (value) => `${bytes(value)}/s`, { least: 1024, incrs: BINARY }],
 ];
 
 /** Show it; see ``showOverview`` for what is returned. */
@@ -36,32 +40,17 @@ export function showUsage(panel, { api, id, last }) {
     before = { at, stats };
   }
 
-  let running = false;
-  async function run() {
-    if (running) return;
-    running = true;
-    try {
-      while (!ends.signal.aborted) {
-        try {
-          const stream = api.lines(of(id, "/stats?stream=true&interval=1"), { signal: ends.signal, onopen: () => setText(state, "Live") });
-          for await (const line of stream) if (line.time) take(line);
-          if (!ends.signal.aborted) setText(state, "It isn't running.");
-          return;
-        } catch (error) {
-          setText(state, error.message);
-          if (!error.away) return;
-          await pause(2000, ends.signal);
-        }
-      }
-    } finally {
-      running = false;
-    }
+  async function read() {
+    const stream = api.lines(of(id, "/stats?stream=true&interval=1"), { signal: ends.signal, onopen: () => setText(state, "Live") });
+    for await (const line of stream) if (line.time) take(line);
+    if (!ends.signal.aborted) setText(state, "It isn't running.");
   }
-  run();
+  const run = () => persist(read, (error) => setText(state, error.message), ends.signal);
+  let running = run();
   let status = last()?.status;
   return {
     changed: (runtime) => {
-      if (status !== runtime.status && runtime.status === "running") run();
+      if (status && !["running", "paused"].includes(status) && runtime.status === "running") running = running.then(run);
       status = runtime.status;
     },
     end: () => {
@@ -73,11 +62,14 @@ export function showUsage(panel, { api, id, last }) {
   };
 }
 
-function makeChart(name, title, lines, write) {
-  const value = h("strong", { class: "value" }, "–");
+function makeChart(name, title, lines, write, { least, incrs }) {
+  const values = lines.map(() => h("span", {}, "–"));
+  // Lines that share a plot are told apart by colour and by name.
+  const value = h("strong", { class: "value" }, lines.map(([label, variable], index) => h("span", { class: `line ${variable.slice(2)}` },
+    values[index], lines.length > 1 && " ", lines.length > 1 && h("small", {}, label.toLowerCase()))));
   const more = h("small", {});
   const place = h("div", { class: "plot", "aria-hidden": "true" });
-  const element = h("section", { class: "chart", "data-chart": name, "aria-label": title }, h("h3", {}, title), h("p", {}, value, " ", more), place);
+  const element = h("section", { class: "chart", "data-chart": name, "aria-label": title }, h("h3", {}, title), h("p", {}, value, more), place);
   const data = [[], ...lines.map(() => [])];
   let plot = null;
   const color = (variable) => getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
@@ -89,21 +81,29 @@ function makeChart(name, title, lines, write) {
       plot?.destroy();
       plot = new uPlot({
         ...size(),
-        legend: { show: lines.length > 1, live: false },
+        legend: { show: false },
         cursor: { drag: { x: false, y: false } },
-        scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-        axes: [axis(), { ...axis(), size: 78, values: (_plot, ticks) => ticks.map(write) }],
-        series: [{}, ...lines.map(([label, variable]) => ({ label, stroke: color(variable), width: 2, spanGaps: true }))],
+        scales: {
+          x: { range: (_plot, low, high) => [Math.min(low, high - ROOM), high] },
+          y: { range: (_plot, _low, high) => [0, Math.max(least, high * 1.15)] },
+        },
+        axes: [
+          { ...axis(), space: 80, incrs: [1, 5, 10, 15, 30, 60, 120], values: (_plot, ticks) => ticks.map((each) => new Date(each * 1000).toLocaleTimeString()) },
+          { ...axis(), size: 84, incrs, values: (_plot, ticks) => ticks.map(write) },
+        ],
+        series: [{}, ...lines.map(([label, variable]) => ({
+          label, stroke: color(variable), fill: `${color(variable)}1f`, width: 2, spanGaps: true, points: { show: false },
+        }))],
       }, data, place);
     },
     fit() {
       if (plot && plot.width !== size().width) plot.setSize(size());
     },
-    add(at, values, text) {
+    add(at, numbers, text) {
       data[0].push(at);
-      values.forEach((each, index) => data[index + 1].push(each));
+      numbers.forEach((each, index) => data[index + 1].push(each));
       for (const each of data) if (each.length > KEPT) each.shift();
-      setText(value, values.filter((each) => each !== null).map(write).join(" / ") || "–");
+      numbers.forEach((each, index) => setText(values[index], each === null ? "–" : write(each)));
       setText(more, text);
       element.dataset.samples = data[0].length;
       if (!plot) chart.make();
