@@ -30,7 +30,8 @@ def browser() -> Iterator[Chrome]:
     options.add_argument("--disable-dev-shm-usage")
     if os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # Chromium's own refuses to work for root
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.add_experimental_option("perfLoggingPrefs", {"enableNetwork": True, "enablePage": False})
     driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
     try:
         driver.set_page_load_timeout(60)
@@ -54,7 +55,9 @@ def page(browser: Chrome, server: Server) -> Iterator[Page]:
     yield found
     complaints = found.complaints()
     browser.get("about:blank")
-    with server.client() as client:
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    with server.admin() as client:
         for each in client.list_runtimes():
             client.remove_runtime(each.runtime_id)
     with contextlib.suppress(KeyError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome, Keys
@@ -69,8 +71,26 @@ class Page:
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)
 
+    def tab_to(self, selector: str, backwards: bool = False) -> None:
+        """Go to the first of these with the Tab key alone."""
+        key = Keys.SHIFT + Keys.TAB if backwards else Keys.TAB
+        for _ in range(80):
+            if self.run("return document.activeElement.matches(arguments[0])", selector):
+                return
+            self.press(key)
+        raise AssertionError(f"Tab doesn't lead to {selector}")
+
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
+
+    def wait_for(self, script: str, *arguments: object) -> Any:
+        """What an asynchronous script gives to its last argument."""
+        return self.driver.execute_async_script(script, *arguments)
+
+    def prefers(self, scheme: str) -> None:
+        """Let the browser's user like it `light` or `dark`."""
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
     def sign_in(self, key: str | None = None) -> None:
         self.write("#key", self.server.key if key is None else key)
@@ -91,13 +111,22 @@ class Page:
         """States by name, of the rows."""
         return dict(self.run(STATES))
 
+    def only(self, state: str) -> None:
+        """Show runtimes in that state alone; `any`: all."""
+        self.click(f"button[data-state={state}]")
+
     def shows(self, **states: str | None) -> None:
         """Wait until these runtimes are in these states; None: not shown."""
         eventually(lambda: all(self.rows().get(name) == state for name, state in states.items()), f"{states}")
 
+    def rests(self) -> None:
+        """Wait until nothing that was asked for is under way."""
+        eventually(lambda: not self.all("[aria-busy=true]"), "it is done")
+
     def act(self, name: str, action: str) -> None:
         """Press a button of a row."""
-        self.click(f"button[data-action='{action}'][aria-label$=' {name}']")
+        self.rests()
+        self.click(f"button[data-action='{action}'][aria-label$=' {name}']:enabled")
 
     def confirm(self, text: str) -> None:
         self.write("#confirm-name", text)
@@ -105,6 +134,28 @@ class Page:
         eventually(lambda: not self.all("dialog"), "the dialog is closed")
 
     def complaints(self) -> list[str]:
-        """What the browser has found wrong since it was asked last, but for answers, which tests may want to fail."""
+        """What was wrong since it was asked last.
+
+        What the browser says, but for answers, which tests may want to fail; and what was asked of other hosts.
+        """
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [each["message"] for each in entries if each["source"] != "network"]
+        return [each["message"] for each in entries if each["source"] != "network"] + self._foreign()
+
+    def _foreign(self) -> list[str]:
+        entries = self.driver.get_log("performance")  # type: ignore[no-untyped-call]
+        messages = [json.loads(each["message"])["message"] for each in entries]
+        asked = [
+            each["params"].get("request", each["params"]).get("url", "")
+            for each in messages
+            if each["method"] in ASKED
+        ]
+        return [f"asked for {each}" for each in asked if _host(each) not in (None, urlsplit(self.server.url).netloc)]
+
+
+ASKED = ("Network.requestWillBeSent", "Network.webSocketCreated")
+"""What DevTools' protocol calls the beginnings of requests."""
+
+
+def _host(url: str) -> str | None:
+    """Where it leads to; None where it leads nowhere, as `data:` does."""
+    return urlsplit(url).netloc or None

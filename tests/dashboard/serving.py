@@ -16,7 +16,7 @@ from pathlib import Path
 from runtime_server import RuntimeServerClient
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60.0
+DEADLINE = 30.0
 """Seconds that anything may take."""
 IN_MEMORY = "tests.dashboard.app:app"
 REAL = "runtime_server.wsgi:app"
@@ -43,6 +43,7 @@ class Server:
     module: str = IN_MEMORY
     port: int = field(default_factory=free_port)
     key: str = field(default_factory=lambda: secrets.token_hex(16))
+    auth: str = "key"
     runtimes: int = 0
     """How many `many-000`, … it has from the beginning."""
     process: subprocess.Popen[bytes] | None = None
@@ -53,6 +54,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
+        keys = f"ops+admin:{self.key},team:{self.key}team"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNTIME_SERVER_")}
         return {
             **inherited,
@@ -60,7 +62,7 @@ class Server:
             "RUNTIME_SERVER_HOST": "127.0.0.1",
             "RUNTIME_SERVER_PORT": str(self.port),
             "RUNTIME_SERVER_STATE_DIR": str(self.folder / "state"),
-            "RUNTIME_SERVER_API_KEYS": f"ops+admin:{self.key},team:{self.key}team",
+            **({"RUNTIME_SERVER_AUTH": "off"} if self.auth == "off" else {"RUNTIME_SERVER_API_KEYS": keys}),
             "RUNTIME_SERVER_TEST_RUNTIMES": str(self.runtimes),
             "RUNTIME_SERVER_WORKERS": "1",
             "RUNTIME_SERVER_GRACEFUL_TIMEOUT": "1",
@@ -101,6 +103,10 @@ class Server:
     def client(self) -> RuntimeServerClient:
         """Another client, of the owner `team`."""
         return RuntimeServerClient(self.url, api_key=f"{self.key}team")
+
+    def admin(self) -> RuntimeServerClient:
+        """Another client, with the key that the page has."""
+        return RuntimeServerClient(self.url, api_key=self.key)
 
 
 @contextlib.contextmanager

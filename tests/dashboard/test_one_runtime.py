@@ -15,6 +15,7 @@ return [...document.querySelectorAll('.chart canvas')].map(canvas => {
   return new Set(new Uint32Array(pixels.buffer)).size;
 });
 """
+PROGRESS = "return [...document.querySelectorAll('.pull progress')].map(e => e.position)"
 SCREEN = "return document.querySelector('.xterm-rows')?.textContent || ''"
 
 
@@ -50,7 +51,12 @@ def test_what_it_uses_is_plotted(page: Page) -> None:
     eventually(lambda: page.run(SAMPLES) and min(page.run(SAMPLES)) >= 3, "there are samples")
     assert min(page.run(PAINTED)) > 2, "a line has more than the page's colours"
     assert "CPUs" in page.text(".chart[data-chart=cpu]")
-    assert "/s" in page.text(".chart[data-chart=network] .value")
+    assert "MiB" in page.text(".chart[data-chart=memory] .value")
+    eventually(
+        lambda: "KiB/s received" in page.text(".chart[data-chart=network] .value"), "what comes and goes is told"
+    )
+    seen = max(page.run(SAMPLES))
+    eventually(lambda: min(page.run(SAMPLES)) > seen, "it goes on")
 
 
 def test_a_terminal_and_the_way_out_of_it(page: Page) -> None:
@@ -66,13 +72,19 @@ def test_a_terminal_and_the_way_out_of_it(page: Page) -> None:
         eventually(lambda: page.all("#reconnect:not([hidden])") != [], "its end is told")
 
 
-def test_a_pull_and_one_that_fails(page: Page) -> None:
+def test_a_pull_layer_by_layer_and_one_that_fails(page: Page) -> None:
     page.click("nav a[data-page=images]")
     page.find("tbody th")
-    page.write("#pull-image", "registry.example.com/team/agent:1.4")
+    page.write("#pull-image", "registry.example.com/team/slow:1")
     page.press(Keys.ENTER)
+    eventually(lambda: len(page.all(".layers li")) == 2, "its layers are told")
+    eventually(lambda: 0 < page.run(PROGRESS)[0] < 1, "it is on its way")
+    assert all(0 <= each < 1 for each in page.run(PROGRESS))
+    assert "of 48.0 MiB" in page.text(".pull [role=status]")
+    page.click("nav a[data-page=runtimes]")  # it goes on meanwhile
+    page.click("nav a[data-page=images]")
     eventually(lambda: "Complete" in page.text(".pull [role=status]"), "it is complete")
-    eventually(lambda: "agent:1.4" in page.text("tbody"), "it is in the list")
+    eventually(lambda: "slow:1" in page.text("table.images"), "it is in the list")
     page.write("#pull-image", "registry.example.com/team/nosuch:1")
     page.press(Keys.ENTER)
     eventually(lambda: page.text(".pull.failed h3").endswith("nosuch:1"), "it has failed")

@@ -1,23 +1,16 @@
-"""Getting in, being shut out, a server that is away, and how the page looks elsewhere."""
+"""Getting in, being shut out, a server that is away, and what the page may do."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import requests
-from selenium.webdriver import Chrome
+from selenium.webdriver import Chrome, Keys
 
 from tests.dashboard.page import Page
-from tests.dashboard.serving import eventually, served
+from tests.dashboard.serving import Server, eventually, served
 
-PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-LONG = "a-name-that-is-rather-long-for-a-phone"
-WIDTHS = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
 STYLE = "document.body.append(Object.assign(document.createElement('style'), {textContent: 'body {color: red}'}))"
-BACKGROUND = "return getComputedStyle(document.body).backgroundColor"
 
 
 def test_a_wrong_key_a_right_one_and_out_again(page: Page) -> None:
@@ -54,17 +47,71 @@ def test_a_server_that_goes_away_and_comes_back(browser: Chrome, folder: Path) -
         with server.client() as client:
             client.start_runtime(image="busybox", name="before")
         page.shows(before="running")
+        page.run("window.same = true")
         server.stop()
         page.find("#banner")
         assert page.text("#connection") == "Not live"
         assert page.rows() == {"before": "running"}  # what was known stays to be seen
+        server.runtimes = 2  # that it has before the page can know of them
         server.start()
         page.is_live()
+        page.shows(**{"many-000": "running", "many-001": "running"})
+        eventually(lambda: page.rows().get("before") != "running", "its container went with the server")
         eventually(lambda: not page.find("body").find_elements("css selector", "#banner:not([hidden])"), "no banner")
         with server.client() as client:
             client.start_runtime(image="busybox", name="after")
         page.shows(after="running")
+        assert page.run("return window.same"), "it hasn't been loaded again"
+        assert not page.complaints()
         browser.get("about:blank")
+
+
+def test_a_page_that_is_loaded_while_the_server_is_away_waits_for_it(page: Page, folder: Path) -> None:
+    elsewhere = Server(folder, port=page.server.port, key=page.server.key)
+    page.run("window.stop()")
+    # As from a cache: the page is there, the server isn't.
+    blocked = {"urls": ["*/runtimes?*", "*/events?*"]}
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", blocked)
+    page.driver.get(elsewhere.url)
+    page.find("#banner")
+    assert not page.all(".login")
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    page.is_live()
+
+
+def test_an_owner_sees_its_own_runtimes_alone(page: Page) -> None:
+    with page.server.client() as client:
+        client.start_runtime(image="busybox", name="ours")
+    page.click("#start")
+    page.write("#start-image", "busybox")
+    page.write("#start-name", "theirs")
+    page.press(Keys.ENTER)
+    page.shows(ours="running", theirs="running")  # an admin sees both, and whose they are
+    owners = {row.text.split()[0]: row.find_elements("css selector", "td")[1].text for row in page.all("tbody tr")}
+    assert owners == {"ours": "team", "theirs": "ops"}
+    page.click("#leave")
+    page.sign_in(f"{page.server.key}team")
+    page.is_live()
+    assert page.rows() == {"ours": "running"}
+    page.click("#leave")
+    page.sign_in()
+    page.act("theirs", "remove")
+    page.confirm("theirs")
+    page.shows(theirs=None)
+
+
+def test_without_keys_nothing_is_asked_for(browser: Chrome, folder: Path) -> None:
+    server = Server(folder, auth="off")
+    try:
+        server.start()
+        page = Page(browser, server)
+        page.open()
+        page.is_live()
+        assert not page.all(".login, #leave:not([hidden])")
+        browser.get("about:blank")
+    finally:
+        server.stop()
 
 
 def test_nothing_but_its_own_files_is_allowed(page: Page) -> None:
@@ -74,52 +121,3 @@ def test_nothing_but_its_own_files_is_allowed(page: Page) -> None:
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     page.run(STYLE)
     eventually(lambda: any("Content Security Policy" in each for each in page.complaints()), "it is refused")
-
-
-@pytest.fixture
-def emulated(page: Page) -> Iterator[Page]:
-    """Whose screen and preferences are set back."""
-    yield page
-    page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-
-
-def test_on_a_phone_nothing_is_cut_off(emulated: Page) -> None:
-    page = emulated
-    with page.server.client() as client:
-        runtime = client.start_runtime(image="busybox", name=LONG, command=["httpd"])
-    page.shows(**{LONG: "running"})
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
-    one = f"#/runtimes/{runtime.runtime_id}"
-    for path in ("", f"{one}/overview", f"{one}/logs", f"{one}/usage", f"{one}/terminal", "#/images"):
-        page.open(path)
-        page.is_live()
-        needed, there = page.run(WIDTHS)
-        assert needed <= there, path
-    page.open("#/")
-    height = page.find("td.actions button:not(:disabled)").size["height"]
-    assert height >= 36, "fingers are no pointers"
-
-
-def test_light_and_dark(emulated: Page) -> None:
-    found = set()
-    for scheme in ("light", "dark"):
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        emulated.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        found.add(emulated.run(BACKGROUND))
-    assert found == {"rgb(246, 247, 249)", "rgb(17, 21, 28)"}
-
-
-def test_the_readmes_picture(page: Page, tmp_path: Path) -> None:
-    """Taken into the file that RUNTIME_SERVER_TEST_SCREENSHOT names, `docs/dashboard.png` for the README's."""
-    with page.server.client() as client:
-        for name, ttl in (("agent-7", 5400), ("agent-8", 7200), ("crawler", None)):
-            client.start_runtime(image="busybox", name=name, ttl=ttl)
-        client.start_runtime(image="registry.example.com/team/agent:1.4", name="builder", ttl=43_200)
-        client.pause_runtime("agent-8")
-        client.stop_runtime("builder")
-    page.shows(**{"agent-7": "running", "agent-8": "paused", "builder": "stopped", "crawler": "running"})
-    page.driver.set_window_size(1180, 600)
-    path = Path(os.environ.get("RUNTIME_SERVER_TEST_SCREENSHOT") or tmp_path / "dashboard.png")
-    assert page.driver.save_screenshot(str(path))
-    assert 5_000 < path.stat().st_size < 150_000
