@@ -144,7 +144,7 @@ function makeRow(runtime) {
   const link = h("a", { href: `#/runtimes/${id}` });
   const small = h("small", {});
   const state = h("span", {});
-  const detail = h("small", {});
+  const detail = h("small", { class: "detail" });
   const owner = h("td", { "data-label": "Owner" });
   const image = h("strong", {});
   const from = h("small", {});
@@ -167,6 +167,7 @@ function makeRow(runtime) {
       setText(state, each.status);
       state.className = `state ${each.status}`;
       setText(detail, each.status === "running" ? "" : each.status_detail || "");
+      detail.title = detail.textContent;
       setText(owner, each.owner);
       const [registry, name] = imageParts(each.image);
       setText(image, name);
