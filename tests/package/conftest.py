@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.examples import LEFT_OUT
+from tests.docs.examples import SOURCES
 from tests.engine.conftest import docker_client, test_images
 
 __all__ = ["docker_client", "test_images"]
@@ -31,7 +31,7 @@ class Distributions:
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     """A source distribution of the tree, and a wheel of that, as ``python -m build`` makes them."""
     folder = tmp_path_factory.mktemp("package")
-    shutil.copytree(ROOT, folder / "source", ignore=LEFT_OUT, symlinks=True)
+    shutil.copytree(ROOT, folder / "source", ignore=SOURCES, symlinks=True)
     done = subprocess.run(
         [sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(folder / "source")],
         capture_output=True,

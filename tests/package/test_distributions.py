@@ -47,12 +47,17 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(distributions: Dis
     wanted = {str(each.relative_to(distributions.source)) for each in package.rglob("*") if each.is_file()}
     found = {each for each in in_wheel(distributions) if ".dist-info/" not in each}
     assert found == wanted
-    assert {Path(each).suffix for each in wanted} <= SUFFIXES
+    others = {each for each in wanted if Path(each).suffix not in SUFFIXES}
+    assert all(Path(each).name.startswith(("LICENSE", "NOTICE")) for each in others), others
     for each in (
         "py.typed",
         "store/migrations/script.py.mako",
         "store/migrations/versions/0001_first.py",
         "web/docs.css",
+        "nginx/api.conf",
+        "dashboard/index.html",
+        "dashboard/app.js",
+        "dashboard/style.css",
     ):
         assert f"runtime_server/{each}" in found
 
@@ -73,7 +78,8 @@ def test_the_wheel_says_what_it_is(distributions: Distributions) -> None:
     [
         "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "pyproject.toml", "setup.cfg",
         "tox.ini", "constraints.txt", "scripts/test", "deploy/container/Containerfile",
-        "deploy/prometheus/alerts.yml", "docs/tutorial.md", "tests/unit/test_settings.py", "runtime_server/py.typed",
+        "deploy/prometheus/alerts.yml", "deploy/grafana/runtime-server.json", "docs/tutorial.md",
+        "docs/reference/settings.md", "tests/unit/test_settings.py", "runtime_server/py.typed",
     ],
 )  # fmt: skip
 def test_the_source_distribution_has_what_a_packager_needs(distributions: Distributions, name: str) -> None:
