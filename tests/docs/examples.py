@@ -2,7 +2,8 @@
 
 Run is what is in a fenced block of ``sh`` or ``python``, and in a comment that begins ``<!-- sh`` (what the reader
 has done already). A block of ``output`` that follows one is what it prints; ``…`` stands for anything. What can't be
-run says why: ``sh no-run: REASON``. A block of ``diff`` is applied.
+run says why: ``sh no-run: REASON``. A block of ``diff`` is applied. Blocks are fenced, and say their language: what is only
+indented would be nobody's to run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+RUN = {"sh", "python", "diff"}
+SHOWN = {"output", "json", "text", "ini", "js"}
+"""Languages of blocks that are read only."""
 TIMEOUT = 300
 """Seconds that a document's examples may take."""
 
@@ -28,9 +32,11 @@ _BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$|^<!-- (?P<hidden>sh)\n(?P<setup>.*?)^-->$",
     re.MULTILINE | re.DOTALL,
 )
-LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".tox", ".venv", ".*_cache", ".hypothesis", "build", "*.egg-info", "__pycache__"
-)
+_CACHES = (".git", ".tox", ".venv", ".*_cache", ".hypothesis", "build", "*.egg-info")
+CACHES = shutil.ignore_patterns(*_CACHES)
+"""What of a working tree is of no use to a copy; it keeps what Python has compiled."""
+SOURCES = shutil.ignore_patterns(*_CACHES, "__pycache__")
+"""What isn't in version control."""
 _END = "for job in $(jobs -p); do kill $job 2>/dev/null || true; done; wait || true"
 """Ends what is left running."""
 
@@ -63,7 +69,8 @@ def blocks(text: str) -> list[Block]:
             continue
         language, _, more = match["info"].partition(" ")
         code = textwrap.dedent(match["code"])
-        if language in {"sh", "python", "diff"}:
+        assert language in RUN | SHOWN, f"line {line}: a block of {language or 'no language'}"
+        if language in RUN:
             word, _, reason = more.partition(": ")
             assert word in {"", "no-run"}, f"line {line}: {more}"
             assert bool(word) == bool(reason), f"line {line}: no-run needs a reason"
@@ -75,7 +82,20 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def run(document: Path, folder: Path, replaced: Mapping[str, str], url: str = "") -> None:
+_COMMAND = re.compile(r"^ *(\$ |# |export |sudo )?(curl|docker|runtime-server|scripts/|pip|python3?) ", re.MULTILINE)
+
+
+def not_run(text: str) -> list[str]:
+    """What looks like an example, and would be none: indented blocks, and commands in blocks of ``text``."""
+    rest = _BLOCK.sub("", text)
+    found = [line for line in rest.splitlines() if re.match(r" {4,}\S", line)]
+    for match in _BLOCK.finditer(text):
+        if match["info"] == "text":
+            found += [line.group() for line in _COMMAND.finditer(match["code"])]
+    return found
+
+
+def run(document: Path, folder: Path, replaced: Mapping[str, str], url: str = "", before: str = "") -> None:
     """Run a document's examples in a copy of the working tree, and compare what they print.
 
     Args:
@@ -83,15 +103,16 @@ def run(document: Path, folder: Path, replaced: Mapping[str, str], url: str = ""
         folder: for the copy and the home directory.
         replaced: texts of the examples that are otherwise here: ports, a registry's name.
         url: what the client and the command line take for this machine's server; empty: the usual address.
+        before: what the shell is told before the first of them, to keep this machine as it is.
     """
     clone, home = folder / "clone", folder / "home"
-    shutil.copytree(ROOT, clone, ignore=LEFT_OUT, symlinks=True)
+    shutil.copytree(ROOT, clone, ignore=CACHES, symlinks=True)
     home.mkdir()
     examples = [each for each in blocks(document.read_text(encoding="utf-8")) if not each.reason]
     if not examples:
         return
     mark = secrets.token_hex(8)
-    script = "".join(f"printf '\\n{mark} {each.line}\\n'\n{_shell(each, mark)}\n" for each in examples)
+    script = before + "".join(f"printf '\\n{mark} {each.line}\\n'\n{_shell(each, mark)}\n" for each in examples)
     for text, here in replaced.items():
         script = script.replace(text, here)
     own = ("RUNTIME_SERVER_", "XDG_")
@@ -99,6 +120,8 @@ def run(document: Path, folder: Path, replaced: Mapping[str, str], url: str = ""
     environment |= {
         "HOME": str(home),
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}:{_shim(folder)}",
+        # What pip installs here is used once: compiling all of it would take longer than compiling what is imported.
+        "PIP_NO_COMPILE": "0",
         "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache" / "pip")),
         # The package of the working tree, where it isn't installed.
         "PYTHONPATH": str(clone),
@@ -134,14 +157,15 @@ def session(script: str, folder: Path, environment: Mapping[str, str]) -> Iterat
     try:
         yield process
     finally:
-        subprocess.run(
-            [sys.executable, "-m", "runtime_server", "purge", "--yes"],
-            env=dict(environment),
-            cwd=folder,
-            capture_output=True,
-            check=False,
-            timeout=TIMEOUT,
-        )
+        if Path(environment["HOME"], ".local/state/runtime-server").exists():
+            subprocess.run(
+                [sys.executable, "-m", "runtime_server", "purge", "--yes", "--workspaces"],
+                env=dict(environment),
+                cwd=folder,
+                capture_output=True,
+                check=False,
+                timeout=TIMEOUT,
+            )
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -230,7 +230,7 @@ def test_the_listed_engine_routes_are_those_that_are_used(fake: tuple[DockerEngi
     for call in CALLS.values():
         call(engine)
     listed = re.findall(
-        r"^ +((?:GET|HEAD|POST|PUT|DELETE) +/\S*)", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
+        r"^ *((?:GET|HEAD|POST|PUT|DELETE) +/\S*)", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
     )
     assert {re.sub(" +", " ", each) for each in listed} == asked
 
