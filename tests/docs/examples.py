@@ -2,8 +2,8 @@
 
 Run is what is in a fenced block of ``sh`` or ``python``, and in a comment that begins ``<!-- sh`` (what the reader
 has done already). A block of ``output`` that follows one is what it prints; ``…`` stands for anything. What can't be
-run says why: ``sh no-run: REASON``. A block of ``diff`` is applied. Blocks are fenced, and say their language: what is only
-indented would be nobody's to run.
+run says why: ``sh no-run: REASON``. A block of ``diff`` is applied. Each block is fenced and says its language: what
+is only indented would be nobody's to run.
 """
 
 from __future__ import annotations
