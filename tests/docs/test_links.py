@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+PAGE = 150
+"""Lines."""
 HTTP = re.compile(r"^https://[a-z0-9.-]+(/[^\s]*)?$")
 
 
@@ -68,3 +70,7 @@ def test_every_document_is_reached_from_the_readme() -> None:
 
 def test_nothing_is_found_in_code() -> None:
     assert LINK.findall(prose("[a](b)\n\n```sh\n[c](d)\n```\n\n    [e](f)\n[g](h)\n")) == ["b", "h"]
+
+
+def test_the_readme_stays_a_page() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= PAGE

@@ -41,6 +41,10 @@ def run(*command: str | Path, **more: Any) -> str:
     return done.stdout
 
 
+def nameless(docker_client: APIClient) -> set[str]:
+    return {each["Id"] for each in docker_client.images(filters={"dangling": True})}
+
+
 @pytest.fixture(scope="session")
 def base() -> str:
     """Debian with Python, made without a registry; it stays on the engine, for the engine's tests have it too."""
@@ -62,10 +66,14 @@ def image(
     run(*fetch, "--python-version", PYTHON, "-c", str(ROOT / "constraints.txt"), *requirements)
     arguments = {"BASE": base, "PIP_ARGS": "--no-index --find-links=/src/wheels"}
     flags = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
+    before = nameless(docker_client)
     run("docker", "build", "-t", IMAGE, "-f", source / "deploy/container/Containerfile", *flags, source)
+    # Without BuildKit the first stage stays as an image of its own.
+    stages = nameless(docker_client) - before
     yield IMAGE
-    with contextlib.suppress(Exception):
-        docker_client.remove_image(IMAGE, force=True)
+    for each in (IMAGE, *stages):
+        with contextlib.suppress(Exception):
+            docker_client.remove_image(each, force=True)
 
 
 @pytest.fixture
