@@ -5,8 +5,9 @@ const ATTEMPTS = 4;
 const AWAY = new Set([502, 503, 504]);
 /** Milliseconds of silence after which a stream counts as dead; the server says something every 15 s. */
 const SILENCE = 50000;
-/** Milliseconds that any other answer may take; a stop waits for its runtime's grace. */
-const PATIENCE = 60000;
+/** Milliseconds that any other answer may take: a read, and a change, which may wait for a runtime's grace. */
+const PATIENCE = 15000;
+const CHANGE_PATIENCE = 60000;
 /** Milliseconds before a stream is opened again: at first, at most, and how long one must last to count as steady. */
 const SOON = 300;
 const LATE = 5000;
@@ -100,7 +101,7 @@ export class Api {
     const headers = method === "GET" ? {} : { "Idempotency-Key": key };
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const answer = await this.#send(method, path, body, headers, AbortSignal.timeout(PATIENCE));
+        const answer = await this.#send(method, path, body, headers, AbortSignal.timeout(method === "GET" ? PATIENCE : CHANGE_PATIENCE));
         return await answer.json().catch(() => { throw unreachable("The answer was cut off."); });
       } catch (error) {
         if (this.#signal.aborted) throw signedOut();

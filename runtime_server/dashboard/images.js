@@ -5,6 +5,8 @@ import { bytes, imageParts, since } from "./format.js";
 
 /** Pulls of this page by image; they go on while other pages are shown. */
 const pulls = new Map();
+/** Pulls at once: a browser opens six connections to a host (HTTP/1.1), and the page needs some of them itself. */
+const AT_ONCE = 2;
 /** Lists the images of the view that is shown: a pull may outlive the view that began it. */
 let listAgain = () => {};
 
@@ -50,7 +52,14 @@ export function showImages(main, { api }) {
     pulls.get(image)?.element.remove();
     pulls.set(image, pull);
     running.append(pull.element);
-    pull.run(api).then(() => listAgain());
+    next();
+  }
+
+  function next() {
+    const begun = [...pulls.values()].filter((each) => each.begun && !each.over).length;
+    for (const each of [...pulls.values()].filter((one) => !one.begun).slice(0, Math.max(0, AT_ONCE - begun))) {
+      each.run(api).then(() => { listAgain(); next(); });
+    }
   }
 
   running.append(...[...pulls.values()].map((each) => each.element));
@@ -67,15 +76,18 @@ function nameOf(reference) {
 class Pull {
   constructor(image) {
     this.image = image;
+    this.begun = false;
     this.over = false;
     this._layers = new Map();
-    this._state = h("span", { role: "status" }, "Asking …");
+    this._state = h("span", { role: "status" }, "Waiting for another pull …");
     this._bar = h("progress", { "aria-label": `Pull of ${image}` });
     this._list = h("ul", { class: "layers", "aria-label": "Layers" });
     this.element = h("section", { class: "pull", "data-image": image }, h("div", { class: "row" }, h("h3", {}, image), this._state), this._bar, this._list);
   }
 
   async run(api) {
+    this.begun = true;
+    setText(this._state, "Asking …");
     try {
       for await (const line of api.lines("images/pull", { method: "POST", body: { image: this.image } })) this._take(line);
     } catch (error) {

@@ -33,6 +33,11 @@ export function showTerminal(panel, { api, id, last }) {
   const resized = new ResizeObserver(() => fit.fit());
   resized.observe(place);
 
+  // Arrow keys on the tabs lead here as well, and on from here.
+  function take() {
+    if (!document.activeElement?.matches("[role=tab]")) terminal.focus();
+  }
+
   function ended(text) {
     setText(state, text);
     socket = null;
@@ -58,7 +63,7 @@ export function showTerminal(panel, { api, id, last }) {
     opened.binaryType = "arraybuffer";
     let why = "";
     // Its size may have changed on the way.
-    opened.onopen = () => { setText(state, "Connected"); terminal.reset(); resize(terminal); terminal.focus(); };
+    opened.onopen = () => { setText(state, "Connected"); terminal.reset(); resize(terminal); take(); };
     opened.onmessage = ({ data }) => {
       if (typeof data !== "string") terminal.write(new Uint8Array(data));
       else why = told(JSON.parse(data));

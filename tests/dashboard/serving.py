@@ -16,7 +16,7 @@ from pathlib import Path
 from runtime_server import RuntimeServerClient
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds that anything may take."""
 IN_MEMORY = "tests.dashboard.app:app"
 REAL = "runtime_server.wsgi:app"

@@ -38,14 +38,17 @@ def test_a_life_by_keyboard(page: Page) -> None:
 
 def test_finding_one_by_keyboard(page: Page) -> None:
     with page.server.client() as client:
-        for name in ("here", "there"):
+        for name in ("crawler", "builder"):
             client.start_runtime(image="busybox", name=name, command=["httpd"])
-        client.pause_runtime("there")
-    page.shows(here="running", there="paused")
-    page.press("/", "her", Keys.TAB)
+        client.pause_runtime("builder")
+    page.shows(crawler="running", builder="paused")
+    page.press("/", "craw")
+    page.shows(crawler="running", builder=None)
+    page.press(*[Keys.BACKSPACE] * 4)
+    page.shows(builder="paused")
     page.tab_to("button[data-state=running]")
     page.press(Keys.SPACE)
-    page.shows(here="running", there=None)
+    page.shows(crawler="running", builder=None)
     page.tab_to("th[data-column=name] button")
     page.press(Keys.ENTER)
     eventually(lambda: page.all("th[data-column=name][aria-sort]") != [], "it is sorted")
@@ -62,10 +65,12 @@ def test_finding_one_by_keyboard(page: Page) -> None:
             page.press(Keys.SPACE)
             assert page.all(".logs.timed")
             page.tab_to("#tab-logs", backwards=True)
-    # An opened shell takes the focus, and Tab with it: there is a way out.
-    eventually(
-        lambda: page.run("return Boolean(document.activeElement.closest('.shell'))"), "the shell has the focus"
-    )
+    eventually(lambda: page.text(".panel .count") == "Connected", "the terminal is open")
+    assert page.run(FOCUSED) == "tab-terminal", "it takes no focus from who goes through the tabs"
+    page.tab_to(".shell textarea")
+    page.press("typed", Keys.TAB)
+    assert page.run("return document.activeElement.matches('.shell textarea')"), "Tab belongs to the shell"
+    # So there is another way out.
     page.driver.switch_to.active_element.send_keys(Keys.CONTROL + Keys.SHIFT + Keys.ESCAPE + Keys.NULL)
     eventually(lambda: page.run(FOCUSED) == "tab-terminal", "the focus is out")
 

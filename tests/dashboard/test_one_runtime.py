@@ -81,6 +81,12 @@ def test_a_pull_layer_by_layer_and_one_that_fails(page: Page) -> None:
     eventually(lambda: 0 < page.run(PROGRESS)[0] < 1, "it is on its way")
     assert all(0 <= each < 1 for each in page.run(PROGRESS))
     assert "of 48.0 MiB" in page.text(".pull [role=status]")
+    for name in ("one", "two"):
+        page.write("#pull-image", f"registry.example.com/team/{name}:1")
+        page.press(Keys.ENTER)
+    eventually(lambda: len(page.all(".pull.failed")) == 2, "others have their turn")
+    page.click(".note.failed button")
+    page.click(".note.failed button")
     page.click("nav a[data-page=runtimes]")  # it goes on meanwhile
     page.click("nav a[data-page=images]")
     eventually(lambda: "Complete" in page.text(".pull [role=status]"), "it is complete")
