@@ -13,7 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
-from tests.dashboard.serving import Server, eventually
+from tests.dashboard.serving import Server
+from tests.nginx.conftest import eventually
 
 STATES = """
 const rows = [...document.querySelectorAll('tbody tr:not([hidden])')];

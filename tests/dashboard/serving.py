@@ -8,31 +8,16 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime_server import RuntimeServerClient
+from tests.nginx.conftest import DEADLINE, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 60.0
-"""Seconds that anything may take."""
 IN_MEMORY = "tests.dashboard.app:app"
 REAL = "runtime_server.wsgi:app"
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + DEADLINE
-    while not holds():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

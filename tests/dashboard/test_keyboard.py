@@ -5,7 +5,7 @@ from __future__ import annotations
 from selenium.webdriver import Keys
 
 from tests.dashboard.page import Page
-from tests.dashboard.serving import eventually
+from tests.nginx.conftest import eventually
 
 FOCUSED = "return document.activeElement.id"
 OUTLINE = """

@@ -13,7 +13,7 @@ from selenium.webdriver import Keys
 from runtime_server import RuntimeServerClient
 from runtime_server.errors import ImageNotFound
 from tests.dashboard.page import Page
-from tests.dashboard.serving import eventually
+from tests.nginx.conftest import eventually
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 FINGER = 44

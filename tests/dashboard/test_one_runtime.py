@@ -5,7 +5,7 @@ from __future__ import annotations
 from selenium.webdriver import Keys
 
 from tests.dashboard.page import Page
-from tests.dashboard.serving import eventually
+from tests.nginx.conftest import eventually
 
 STATES = "return [...document.querySelectorAll('.timeline .state')].map(e => e.textContent)"
 SAMPLES = "return [...document.querySelectorAll('.chart')].map(e => Number(e.dataset.samples || 0))"

@@ -9,9 +9,10 @@ from docker import APIClient
 from selenium.webdriver import Chrome, Keys
 
 from tests.dashboard.page import Page
-from tests.dashboard.serving import REAL, Server, eventually, served
+from tests.dashboard.serving import REAL, Server, served
 from tests.engine import images
 from tests.engine.conftest import docker_client  # noqa: F401 - a fixture
+from tests.nginx.conftest import eventually
 
 SCREEN = "return document.querySelector('.xterm-rows')?.textContent || ''"
 RED = """

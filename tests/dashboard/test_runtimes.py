@@ -7,7 +7,8 @@ from pathlib import Path
 from selenium.webdriver import Chrome, Keys
 
 from tests.dashboard.page import Page
-from tests.dashboard.serving import eventually, served
+from tests.dashboard.serving import served
+from tests.nginx.conftest import eventually
 
 
 def test_a_runtime_is_started_paused_resumed_stopped_and_removed(page: Page) -> None:

@@ -8,7 +8,8 @@ import requests
 from selenium.webdriver import Chrome, Keys
 
 from tests.dashboard.page import Page
-from tests.dashboard.serving import Server, eventually, served
+from tests.dashboard.serving import Server, served
+from tests.nginx.conftest import eventually
 
 STYLE = "document.body.append(Object.assign(document.createElement('style'), {textContent: 'body {color: red}'}))"
 
