@@ -88,9 +88,11 @@ def exchange(
             connection.timeout = timeouts[0]
             connection.connect()
         connection.sock.settimeout(timeouts[1])
+        sent = False
         # Who refuses a body may close before all of it is sent; the answer is there all the same.
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sock.sendall(request)
+            sent = True
         if meanwhile is not None:
             meanwhile()
         # Closed first where it breaks off: it holds the socket open.
@@ -100,7 +102,7 @@ def exchange(
     except BaseException:
         connection.close()
         raise
-    if answer.will_close:
+    if answer.will_close or not sent:
         connection.close()
     else:
         idle.give(connection)
