@@ -14,9 +14,10 @@ import fcntl
 import hashlib
 import os
 import shutil
+import struct
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,8 @@ MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folder in it is this user's
 SIZES: Final = {"counter": 1 << 20, "histogram": 1 << 20, "gauge_livesum": 1 << 16}
 """Bytes of a process's files. Room for all series that there can be, taken at once: where a mapped file had to grow
 with no room left, the process would be killed by a SIGBUS."""
+FOLDED: Final = ("counter", "histogram")
+"""Those that stay when their process has died."""
 DEAD: Final = "dead"
 """Stands for a process's name in the files of those that are no more."""
 
@@ -52,7 +55,10 @@ class Shared:
     def __init__(self, state_dir: Path, *, memory: Path = MEMORY) -> None:
         self._state_dir = state_dir
         self._memory = memory
-        name = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]
+        # Servers in different containers may have the same path for different directories.
+        found = state_dir.stat()
+        identity = b"%s\0%d:%d" % (os.fsencode(state_dir), found.st_dev, found.st_ino)
+        name = hashlib.sha256(identity).hexdigest()[:16]
         in_memory = os.access(memory, os.W_OK)
         self.folder = memory / f"{_FOLDER}{name}" if in_memory else state_dir / "metrics"
         self._lock = state_dir / "metrics.lock"
@@ -80,23 +86,38 @@ class Shared:
 
     def _enter(self) -> None:
         name = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        with self._locked():
-            if not self.folder.exists():
-                self._clear_memory()
-                self.folder.mkdir(mode=0o700)
-                (self.folder / _STATE).write_bytes(os.fsencode(self._state_dir))
-            check_private(self.folder, self.folder.stat())
+        with self._locked(), ExitStack() as undo:
+            self._make_folder()
+            for kind in FOLDED:
+                _allocate(self._path(kind, DEAD), SIZES[kind])
             self._fold()
-            descriptor = os.open(self.folder / f"{name}{_ALIVE}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             for kind, size in SIZES.items():
+                undo.callback(self._path(kind, name).unlink, missing_ok=True)
                 _allocate(self._path(kind, name), size)
-                if kind != "gauge_livesum":
-                    _allocate(self._path(kind, DEAD), size)
+            # The mark comes last: what has none is half made, and goes.
+            mark = self.folder / f"{name}{_ALIVE}"
+            undo.callback(mark.unlink, missing_ok=True)
+            descriptor = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            undo.pop_all()
+        if self._descriptor is not None and self._pid == os.getpid():
+            os.close(self._descriptor)
         self._pid, self._name, self._descriptor = os.getpid(), name, descriptor
 
+    def _make_folder(self) -> None:
+        if not self.folder.exists():
+            self._clear_memory()
+            self.folder.mkdir(mode=0o700)
+            (self.folder / _STATE).write_bytes(os.fsencode(self._state_dir))
+        check_private(self.folder, self.folder.lstat())
+
     def collect(self) -> Iterable[Metric]:
-        """What all processes have counted, the dead ones included. A collector of prometheus-client's."""
+        """What all processes have counted, the dead ones included. A collector of prometheus-client's.
+
+        Where the folder was taken away (systemd-logind does so when its user leaves), it begins anew.
+        """
+        if self._pid == os.getpid() and not self._path("counter", self._name).exists():
+            self._enter()
         with self._locked():
             self._fold()
             return list(MultiProcessCollector(None, str(self.folder)).collect())
@@ -117,12 +138,16 @@ class Shared:
             if _is_locked(mark):
                 continue
             name = mark.name.removesuffix(_ALIVE)
-            for kind in ("counter", "histogram"):
-                with suppress(FileNotFoundError):
+            for kind in FOLDED:
+                # One that can't be read was never counted in.
+                with suppress(OSError, ValueError, struct.error):
                     _add(self._path(kind, name), self._path(kind, DEAD))
-            for kind in SIZES:
                 self._path(kind, name).unlink(missing_ok=True)
             mark.unlink(missing_ok=True)
+        known = {DEAD, *(each.name.removesuffix(_ALIVE) for each in self.folder.glob(f"*{_ALIVE}"))}
+        for file in self.folder.glob("*.db"):
+            if file.stem.rpartition("_")[2] not in known:
+                file.unlink(missing_ok=True)
 
     def _path(self, kind: str, name: str) -> Path:
         return self.folder / f"{kind}_{name}.db"
@@ -131,7 +156,9 @@ class Shared:
         """Remove the folders of state directories that are no more: their last process was killed."""
         for folder in self._memory.glob(f"{_FOLDER}*"):
             with suppress(OSError, NotPrivate):
-                check_private(folder, folder.stat())
+                check_private(folder, folder.lstat())
+                if any(map(_is_locked, folder.glob(f"*{_ALIVE}"))):
+                    continue  # a server's whose directory can't be seen from here
                 if not Path(os.fsdecode((folder / _STATE).read_bytes())).exists():
                     shutil.rmtree(folder)
 
@@ -179,6 +206,6 @@ def joined(state_dir: Path) -> tuple[Metrics, Shared | None]:
     shared = Shared(state_dir)
     try:
         return shared.join(), shared
-    except (OSError, NotPrivate) as error:
+    except Exception as error:  # whatever it is, a server without metrics is better than none
         _log.warning("metrics are each worker's own: they can't be shared", reason=str(error))
         return Metrics(), None

@@ -368,10 +368,10 @@ class Launch:
 
     def _fail(self, record: Record, operation: Operation, problem: Problem) -> None:
         log.info("start failed", runtime_id=record.runtime_id, code=problem.code, detail=problem.detail)
-        self._metrics.starts.labels(problem.code).inc()
         with suppress(StorageUnavailable):
             if not self._store.operations.held(operation.id, operation.holder):
                 return  # taken over: the container is another's to start
+        self._metrics.starts.labels(problem.code).inc()
         self._remove(record, operation)
         now = time.time()
         session = sessions.is_session(record.session_id, record.name)

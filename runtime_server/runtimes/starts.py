@@ -263,8 +263,8 @@ class Starts:
             waiting.finish()
 
     def _work(self, waiting: Waiting) -> None:
-        if waiting.queued:
-            waiting.timings.add(QUEUE, time.time() - waiting.record.created_at)
+        if waiting.queued_since is not None:
+            waiting.timings.add(QUEUE, time.perf_counter() - waiting.queued_since)
         timing = current.set(waiting.timings)
         over = True
         try:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import falcon
 
-from runtime_server.metrics.instruments import Metrics
+from runtime_server.metrics.instruments import OTHER, Metrics
 from runtime_server.metrics.timings import current, server_timing
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.idempotency import REPLAYED
@@ -37,13 +37,15 @@ class Observed:
         """Time what is done in this thread for the request from now on."""
         current.set(req.context.timings)
 
-    def process_response(self, req: ApiRequest, resp: falcon.Response, _resource: Any, _succeeded: bool) -> None:
+    def process_response(self, req: ApiRequest, resp: falcon.Response, resource: Any, _succeeded: bool) -> None:
         """Tell and count. A stream's time is that of its beginning."""
         timings = req.context.timings
         phases = timings.whole()
         resp.set_header(SERVER_TIMING, server_timing(phases))
         status = falcon.http_status_to_code(resp.status)
-        self._metrics.request(req.method, req.uri_template, status, phases["total"])
+        # Others than the route's own are the caller's choice, and there is room for no series of theirs.
+        known = resource is None or req.method == "OPTIONS" or hasattr(resource, f"on_{req.method.lower()}")
+        self._metrics.request(req.method if known else OTHER, req.uri_template, status, phases["total"])
         action = ACTIONS.get((req.method, req.uri_template or ""))
         if action is not None and status == 200 and resp.get_header(REPLAYED) is None:
             self._metrics.lifecycle(action, timings)

@@ -57,6 +57,8 @@ def test_requests_are_counted_by_route_and_status(make_api: MakeApi) -> None:
     api.get("/runtimes/other")
     api.get("/secret-path-of-a-caller")
     api.ask("DELETE", f"/runtimes/{NAME}")
+    for path in ("/pause", "/runtimes"):
+        assert api.ask("PATCH", path, headers={"X-API-Key": "wrong"}).status_code == 401
     answer = api.get("/metrics", headers=ADMIN)
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -70,6 +72,8 @@ def test_requests_are_counted_by_route_and_status(make_api: MakeApi) -> None:
     assert requests("GET", "/runtimes/{runtime_id}", "404") == 2
     assert requests("DELETE", "/runtimes/{runtime_id}", "200") == 1
     assert requests("GET", "other", "404") == 1
+    # A method that the route hasn't got is the caller's choice, too.
+    assert requests("other", "/pause", "401") == requests("other", "/runtimes", "401") == 1
     actions = frozenset({"action": "remove", "phase": "total"}.items())
     assert found[("runtime_server_lifecycle_duration_seconds_count", actions)] == 1
     for secret in ("k-alice", "k-admin", "secret-path", NAME):

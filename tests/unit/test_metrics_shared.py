@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,3 +187,53 @@ def test_without_a_place_to_share_a_process_counts_alone(state: Path, monkeypatc
     metrics.request("BREW", None, 418, 0.1)
     counted = {"method": "other", "route": "other", "status": "418"}
     assert metrics.registry.get_sample_value("runtime_server_http_requests_total", counted) == 1
+
+
+def test_what_a_process_left_half_made_harms_nobody(shared: Shared, process: Callable[[], Process]) -> None:
+    first = process()
+    first.run(COUNT)
+    for name in ("7-unmarked", "8-dead"):
+        for kind in SIZES:
+            (shared.folder / f"{kind}_{name}.db").touch()
+    (shared.folder / "8-dead.alive").touch()
+    process().run(COUNT)
+    assert value(shared, "http_requests_total", **REQUESTS) == 2
+    assert not [each.name for each in shared.folder.iterdir() if "unmarked" in each.name or "8-dead" in each.name]
+
+
+def test_a_process_that_finds_no_room_leaves_nothing(
+    state: Path, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, allocated = os.posix_fallocate, itertools.count()
+
+    def full(descriptor: int, offset: int, size: int) -> None:
+        if next(allocated) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    mine = Shared(state, memory=memory)
+    with pytest.raises(OSError, match="No space"):
+        mine.join()
+    assert {each.name for each in mine.folder.iterdir()} == {"state", "counter_dead.db", "histogram_dead.db"}
+
+
+def test_a_folder_that_was_taken_away_is_made_anew(shared: Shared, process: Callable[[], Process]) -> None:
+    one = process()
+    one.run(COUNT)
+    shutil.rmtree(shared.folder)
+    one.run("list(mine.collect())")
+    one.run(COUNT)
+    assert value(shared, "http_requests_total", **REQUESTS) == 1
+
+
+def test_the_folder_of_a_server_that_lives_is_left(
+    memory: Path, tmp_path: Path, state: Path, process: Callable[[], Process]
+) -> None:
+    process().run(COUNT)
+    state.rename(tmp_path / "elsewhere")  # as it is for a process in another container
+    (tmp_path / "mine").mkdir(mode=0o700)
+    other = Process(tmp_path / "mine", memory)
+    other.run("pass")
+    assert len(list(memory.iterdir())) == 2
+    other.kill()
