@@ -33,7 +33,8 @@ class Waiting:
     operation: Operation
     login: RegistryLogin | None = field(default=None, repr=False)
     done: Future[None] = field(default_factory=Future)
-    queued: bool = False
+    queued_since: float | None = None
+    """Seconds of ``time.perf_counter``; None: it waits for nothing."""
     place: threading.Event | None = None
     """Set once there is a place, by a launch that waits for one; None: the launch is begun then."""
     timings: Timings = field(default_factory=Timings)
@@ -86,7 +87,7 @@ class StartQueue:
         with self._lock:
             if waiting.operation.id in self._waiting:  # else its turn has come already
                 self._holder.keep(waiting.operation)
-                waiting.queued = True
+                waiting.queued_since = time.perf_counter()
         self._begin_looking()
         with suppress(StorageUnavailable):
             self._advance()
@@ -189,14 +190,14 @@ class StartQueue:
     def _stirs(self) -> bool:
         """Whether a place is free, or a start of this process's no longer waits."""
         with self._lock:
-            waiting = sum(each.queued for each in self._waiting.values())
+            waiting = sum(each.queued_since is not None for each in self._waiting.values())
         at_work, queued = self._slots.standing(self._holder.id)
         return queued != waiting or not self._slots.places or at_work < self._slots.places
 
     def _let_go(self) -> None:
         """Let go of what was stopped, or is another's, while it waited."""
         with self._lock:
-            candidates = [each for each in self._waiting.values() if each.queued]
+            candidates = [each for each in self._waiting.values() if each.queued_since is not None]
         if not candidates:
             return
         with self._turns:  # between the granting of a place and its giving, a start looks like one that is gone

@@ -164,6 +164,7 @@ class Stops:
             if start is not None and not self._holder.alive(start):
                 with suppress(StorageUnavailable):
                     self._store.operations.drop(start.id, start.holder)
+                    self._store.slots.bell.ring()
                 return True
             return True if start is None else None
 

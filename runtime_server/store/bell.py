@@ -9,11 +9,13 @@ processes spent on sixteen starts at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import stat
 import time
 import uuid
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 
@@ -32,17 +34,20 @@ class Bell:
         """Wake all that wait; those that have died since leave nothing behind. Never fails."""
         with suppress(OSError):
             for name in os.listdir(self._folder):
-                self._knock(self._folder / name)
+                with suppress(OSError):
+                    self._knock(self._folder / name)
 
     def _knock(self, pipe: Path) -> None:
-        try:
-            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:  # nobody has it open
-            pipe.unlink(missing_ok=True)
+        if not stat.S_ISFIFO(pipe.lstat().st_mode):
             return
         try:
-            with suppress(BlockingIOError, BrokenPipeError):  # full: it wakes all the same
-                os.write(descriptor, b"!")
+            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nobody has it open any more
+                pipe.unlink(missing_ok=True)
+            return
+        try:
+            os.write(descriptor, b"!")  # where it is full, it wakes all the same
         finally:
             os.close(descriptor)
 
@@ -56,6 +61,8 @@ class Bell:
         poll = select.poll()  # select(2) knows no descriptor beyond 1023
         poll.register(descriptor, select.POLLIN)
         if not poll.poll(seconds * 1000):
+            if not os.fstat(descriptor).st_nlink:  # whoever took the pipe away: nobody could ring it
+                self.close()
             return False
         with suppress(BlockingIOError):
             os.read(descriptor, 65536)
@@ -67,9 +74,13 @@ class Bell:
             # Under another name until it can be written to: who rings would take it for a dead process's.
             made, path = self._folder.with_suffix(f".{uuid.uuid4().hex}"), self._folder / uuid.uuid4().hex
             os.mkfifo(made, 0o600)
-            # Read and write, so that it never is at its end.
-            descriptor = os.open(made, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            made.rename(path)
+            with ExitStack() as undo:
+                undo.callback(made.unlink)
+                # Read and write, so that it never is at its end.
+                descriptor = os.open(made, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                undo.callback(os.close, descriptor)
+                made.rename(path)
+                undo.pop_all()
             self._mine = path, descriptor
         return self._mine[1]
 
