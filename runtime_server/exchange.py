@@ -8,12 +8,16 @@ this, goes through them.
 from __future__ import annotations
 
 import http.client
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 
 from requests.exceptions import InvalidHeader
 from urllib3.connection import HTTPConnection
 from urllib3.util.connection import is_connection_dropped
+
+PIECE = 1 << 20
+"""Bytes of a body that are read at once: how long it is only its sender says."""
 
 
 class Idle:
@@ -28,6 +32,7 @@ class Idle:
         self._make = make
         self._most = most
         self._kept: list[HTTPConnection] = []
+        weakref.finalize(self, _close_all, self._kept)  # as urllib3's pools do for who forgets to close
 
     def take(self) -> HTTPConnection:
         """One that its peer hasn't closed, or a new one."""
@@ -48,9 +53,13 @@ class Idle:
 
     def close(self) -> None:
         """Close all that are kept."""
-        with suppress(IndexError):
-            while True:
-                self._kept.pop().close()
+        _close_all(self._kept)
+
+
+def _close_all(kept: list[HTTPConnection]) -> None:
+    with suppress(IndexError):
+        while True:
+            kept.pop().close()
 
 
 def exchange(
@@ -98,7 +107,9 @@ def exchange(
         # Closed first where it breaks off: it holds the socket open.
         with closing(http.client.HTTPResponse(connection.sock, method=method)) as answer:
             answer.begin()
-            content = answer.read()
+            if answer.status < 200:  # what http.client takes for the answer would be followed by another
+                raise http.client.BadStatusLine(f"{answer.status} in place of an answer")
+            content = _content(answer)
     except BaseException:
         connection.close()
         raise
@@ -107,6 +118,15 @@ def exchange(
     else:
         idle.give(connection)
     return answer, content
+
+
+def _content(answer: http.client.HTTPResponse) -> bytes:
+    if (answer.length or 0) <= PIECE:
+        return answer.read()
+    content = b"".join(iter(lambda: answer.read(PIECE), b""))
+    if answer.length:
+        raise http.client.IncompleteRead(content, answer.length)
+    return content
 
 
 def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -17,6 +16,7 @@ from requests.cookies import extract_cookies_to_jar
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, select_proxy
 from urllib3.connection import HTTPConnection
+from urllib3.util import parse_url
 
 from runtime_server.exchange import Idle, exchange
 
@@ -44,10 +44,13 @@ class OneServerAdapter(HTTPAdapter):
             url: the server's; others than plain HTTP are left to urllib3, which knows certificates.
             proxies: by scheme; with one for this server, too.
         """
-        parts = urlsplit(url)
-        if parts.scheme == "http" and parts.hostname and not select_proxy(url, dict(proxies)):
-            self._host = parts.netloc
-            self._idle = Idle(partial(HTTPConnection, parts.hostname, parts.port or 80), POOL_SIZE)
+        server = parse_url(url)
+        if server.scheme == "http" and server.host and not select_proxy(url, dict(proxies)):
+            host = server.host.strip("[]")
+            # An address's zone is this machine's own business (RFC 6874, section 1).
+            name = host.partition("%")[0]
+            self._host = (f"[{name}]" if ":" in name else name) + (f":{server.port}" if server.port else "")
+            self._idle = Idle(partial(HTTPConnection, host, server.port or 80), POOL_SIZE)
 
     def get_connection_with_tls_context(
         self,

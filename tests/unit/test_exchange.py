@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import http.client
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ import requests
 from urllib3.connection import HTTPConnection
 
 from runtime_server import RuntimeServerClient
+from runtime_server.client.adapter import OneServerAdapter
 from runtime_server.exchange import Idle, exchange
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -73,7 +77,9 @@ def test_a_request_goes_out_in_one_piece_and_its_connection_is_used_again() -> N
 def test_a_connection_that_the_peer_has_closed_is_replaced() -> None:
     with Peer([ANSWER], [ANSWER]).serving() as peer:
         idle = peer.idle
-        assert [ask(idle), ask(idle)] == [b"{}", b"{}"]
+        assert ask(idle) == b"{}"
+        assert select.select([idle._kept[0].sock], [], [], WAIT)[0]  # its end has come
+        assert ask(idle) == b"{}"
         idle.close()
     assert len(peer.received) == 2
 
@@ -131,3 +137,56 @@ def test_the_client_reads_what_a_proxy_has_compressed() -> None:
     with peer.serving(), RuntimeServerClient(f"http://127.0.0.1:{peer.port}", api_key="k") as client:
         assert client.health().status == "ok"
     assert f"\r\nHost: 127.0.0.1:{peer.port}\r\n".encode() in peer.received[0][0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ANSWER,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999999\r\n\r\n{}",
+    ],
+)
+def test_what_is_no_answer_is_an_error_and_ends_the_connection(answer: bytes) -> None:
+    with Peer([answer], [ANSWER]).serving() as peer:
+        idle = peer.idle
+        with pytest.raises(http.client.HTTPException):
+            ask(idle)
+        assert ask(idle) == b"{}"
+        idle.close()
+    assert len(peer.received) == 2
+
+
+def test_a_long_answer_is_read_to_its_end() -> None:
+    long = bytes(range(256)) * 20_000
+    with Peer([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(long) + long]).serving() as peer:
+        idle = peer.idle
+        assert ask(idle) == long
+        idle.close()
+
+
+def test_who_forgets_to_close_leaves_no_connection() -> None:
+    with Peer([ANSWER]).serving() as peer:
+        idle = peer.idle
+        ask(idle)
+        connection = idle.take()
+        idle.give(connection)
+        del idle
+        gc.collect()
+    assert connection.sock is None
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "named"),
+    [
+        ("http://[fe80::1%25eth0]:8090", "fe80::1%eth0", "[fe80::1]:8090"),
+        ("http://[::1]", "::1", "[::1]"),
+        ("http://runtimes.test/below", "runtimes.test", "runtimes.test"),
+    ],
+)
+def test_the_address_and_the_name_of_a_server(url: str, host: str, named: str) -> None:
+    adapter = OneServerAdapter()
+    adapter.open_directly(url, {})
+    assert adapter._idle is not None
+    assert adapter._idle.take().host == host
+    assert adapter._host == named
