@@ -184,7 +184,11 @@ class TestSweeps:
         foreign = world.engine.sibling("another")
         theirs = dict(spec.labels) | {"runtime-server.instance": "another"}
         foreign.create(dataclasses.replace(spec, runtime_id="runtime-1", labels=theirs))
+        bell = other.store.slots.bell
+        bell.wait(0)
         sweep(other)
+        assert bell.wait(60), "its claim took a place, for which others may wait"
+        bell.close()
         assert world.engine.list() == []
         assert [each.state for each in foreign.list()] == [ContainerState.CREATED]
 
