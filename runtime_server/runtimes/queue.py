@@ -183,7 +183,7 @@ class StartQueue:
                     self._let_go()
                     self._advance()
             with self._lock:
-                if not self._waiting:
+                if not self._waiting and not self._closing.is_set():
                     self._wake.clear()
             rung = self._slots.bell.wait(WHOLE_LOOK)
 
@@ -220,8 +220,9 @@ class StartQueue:
 
     def close(self) -> None:
         """Wait for no place any more; what is queued goes to whichever process lives."""
-        self._closing.set()
-        self._wake.set()
+        with self._lock:
+            self._closing.set()
+            self._wake.set()
         self._slots.bell.ring()
         if self._thread is not None:
             self._thread.join(30)
