@@ -9,7 +9,7 @@ import click
 from runtime_server.cli.checks import Check
 from runtime_server.cli.connection import given_of, options, session_of
 from runtime_server.cli.exits import FAILED
-from runtime_server.cli.output import clean, coloured, console, echo_json, table
+from runtime_server.cli.output import clean, coloured, echo_json, echo_table
 from runtime_server.cli.upkeep import state_dir, use_state_dir
 from runtime_server.cli.values import examples
 
@@ -52,9 +52,8 @@ def doctor(context: click.Context, /, state_dir: Path | None, **values: str | No
 
 
 def _show(found: list[Check]) -> None:
-    screen = console()
     rows = []
     for each in found:
         told = clean(each.detail) + (f"\n→ {clean(each.advice)}" if each.advice else "")
         rows.append((coloured(each.status), each.name, told))
-    screen.print(table(("", "CHECK", "RESULT"), rows))
+    echo_table(("", "CHECK", "RESULT"), rows)
