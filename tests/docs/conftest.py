@@ -73,7 +73,7 @@ PROGRAMS = {
     "runtime-server": """[ "${{1:-}}" != nginx-config ] || set -- "$@" --listen 127.0.0.1:{port}
 exec {python} -m runtime_server "$@"
 """,
-    "sudo": 'exec "$@"',
+    "sudo": '[ "$1" != -E ] || shift\nexec "$@"',
 }
 """What stands before this machine's programs: they name this nginx, its port and its certificate."""
 
