@@ -83,11 +83,15 @@ def create_body(name: str, instance: str, *, ipv6: bool) -> dict[str, Any]:
 
 
 def find(client: APIClient, name: str, instance: str) -> Network | None:
-    """The network of exactly that name."""
+    """The network of exactly that name; None too where several have it, none of which can be used by name."""
     try:
         attrs = check(client.get(url(client, f"/networks/{quote(name, safe='')}"), timeout=client.timeout)).json()
     except docker.errors.NotFound:
         return None
+    except docker.errors.APIError as error:
+        if "ambiguous" in str(error.explanation):
+            return None
+        raise
     # The engine takes the beginning of an id for a name, too.
     return network(attrs, instance) if attrs.get("Name") == name else None
 
@@ -110,14 +114,20 @@ def ensure(client: APIClient, name: str, instance: str, *, ipv6: bool) -> Networ
     for candidate in candidates(name, instance):
         for with_ipv6 in (True, False) if ipv6 else (False,):
             body = create_body(candidate, instance, ipv6=with_ipv6)
+            made = ""
             try:
-                check(client.post(url(client, "/networks/create"), json=body, timeout=client.timeout))
+                answer = check(client.post(url(client, "/networks/create"), json=body, timeout=client.timeout))
+                made = str(answer.json()["Id"])
             except docker.errors.APIError as error:
                 # Taken (409), the same bridge (403), no IPv6, no subnet left: what counts is what is there now.
                 refused = error
             found = find_own(client, name, instance)
             if found is not None:
                 return found
+            if made:
+                # Docker up to 24 gives the same name to instances that ask at the same time. Who sees it steps back.
+                _delete(client, made)
+                break
     raise EngineFailed(
         f"The engine can't make the runtimes' network {name}; it may be out of subnets (docker network prune)."
     ) from refused
@@ -128,7 +138,12 @@ def remove(client: APIClient, name: str, instance: str) -> bool:
     found = find_own(client, name, instance)
     if found is None or not found.ours:
         return False
+    return _delete(client, found.name)
+
+
+def _delete(client: APIClient, name_or_id: str) -> bool:
+    """Whether there was one to remove."""
     with suppress(docker.errors.NotFound):
-        check(client.delete(url(client, f"/networks/{quote(found.name, safe='')}"), timeout=client.timeout))
+        check(client.delete(url(client, f"/networks/{quote(name_or_id, safe='')}"), timeout=client.timeout))
         return True
     return False
