@@ -202,7 +202,10 @@ def check_firewall(settings: Settings, instance: str | None, network: Network | 
     try:
         holds = Firewall(Path(os.devnull)).holds(rules)
     except (FirewallFailed, OSError) as failed:
-        return _unfit(settings, f"The rules can't be looked at: {failed}")
+        # Who may not look would be told to set rules that may be there already.
+        apply = f"runtime-server firewall apply --state-dir {settings.state_dir}"
+        advice = "" if os.geteuid() == 0 else f"Run as root {apply}, which sets those that are missing."
+        return _unfit(settings, f"The rules can't be looked at: {failed}", advice)
     if holds:
         return ok("firewall", "Runtimes are kept from the host's services and cloud metadata.")
     if network is None and settings.firewall != "off":
