@@ -44,9 +44,8 @@ def test_each_command_has_a_summary_and_an_example_that_can_be_parsed(path: tupl
 
 @pytest.mark.parametrize("path", [path for path in ALL if path], ids=" ".join)
 def test_each_command_is_documented_by_example(path: tuple[str, ...]) -> None:
-    assert re.search(
-        rf"^(.*\| )?(sudo )?runtime-server {re.escape(' '.join(path))}\b", DOCS.read_text(), re.MULTILINE
-    )
+    program = r'(runtime-server|sudo "\$\(command -v runtime-server\)")'
+    assert re.search(rf"^(.*\| )?{program} {re.escape(' '.join(path))}\b", DOCS.read_text(), re.MULTILINE)
 
 
 def test_summaries_are_whole() -> None:
