@@ -73,7 +73,11 @@ PROGRAMS = {
     "runtime-server": """[ "${{1:-}}" != nginx-config ] || set -- "$@" --listen 127.0.0.1:{port}
 exec {python} -m runtime_server "$@"
 """,
-    "sudo": '[ "$1" != -E ] || shift\nexec "$@"',
+    # Without root there is no group to give the folder to, which is there.
+    "sudo": """[ "$1" != -E ] || shift
+[ "$1" != install ] || [ "$(id -u)" = 0 ] || exit 0
+exec "$@"
+""",
 }
 """What stands before this machine's programs: they name this nginx, its port and its certificate."""
 
