@@ -57,3 +57,23 @@ PYTHON
     done
     return 1
 }
+
+# The image busybox: pulled, or made of Debian's static busybox where no registry answers within ten seconds.
+ensure_busybox() {
+    local cli root applet
+    cli=$(command -v docker || command -v podman) || die "neither docker nor podman is on PATH"
+    "$cli" image inspect busybox >/dev/null 2>&1 && return 0
+    say "pulling busybox"
+    timeout 10 "$cli" pull -q busybox >/dev/null 2>&1 && return 0
+    [ -x /bin/busybox ] || die "no registry can be reached, and there is no /bin/busybox (Debian, Ubuntu: apt-get install busybox-static)"
+    say "no registry can be reached: making the image of this machine's /bin/busybox"
+    root=$(mktemp -d)
+    mkdir -p "$root"/{bin,etc,tmp}
+    cp /bin/busybox "$root/bin/busybox"
+    for applet in $(/bin/busybox --list); do
+        [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
+    done
+    echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
+    tar -C "$root" --owner 0 --group 0 -c . | "$cli" import --change 'CMD ["sh"]' - busybox:latest >/dev/null
+    rm -rf "$root"
+}

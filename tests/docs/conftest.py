@@ -15,7 +15,6 @@ import pytest
 from docker import APIClient
 
 from tests.docs.places import Place
-from tests.engine import images
 from tests.engine.conftest import docker_client, test_images
 from tests.faults.registry import PASSWORD, USER, Registry
 from tests.faults.server import free_port
@@ -28,11 +27,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def busybox(docker_client: APIClient, test_images: None) -> None:
-    """The image is there by the name that the documents use; and so is curl."""
-    if not docker_client.images("busybox:latest"):
-        docker_client.tag(images.BUSYBOX, "busybox", "latest")
-    if shutil.which("curl") is None:
-        subprocess.run(["bash", "-c", ". scripts/lib.sh; apt_install curl"], cwd=ROOT, check=True)
+    """The image is there as a reader has it, with all that belongs to busybox; and so is curl."""
+    subprocess.run(
+        ["bash", "-euc", ". scripts/lib.sh; ensure_busybox; have curl || apt_install curl"], cwd=ROOT, check=True
+    )
 
 
 @pytest.fixture(scope="session")
