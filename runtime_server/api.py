@@ -24,7 +24,7 @@ from runtime_server.resources.stock import ImageItem, ImagePull, Images, Prune, 
 from runtime_server.resources.terminal import Terminal, TerminalTickets
 from runtime_server.resources.watching import EventsOf, HistoryOf, StatsOf
 from runtime_server.resources.workspaces import WorkspaceItem, Workspaces
-from runtime_server.web.access_log import LoggedApp
+from runtime_server.web.afterwards import App
 from runtime_server.web.auth import KeyRing
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.middleware import middleware
@@ -106,7 +106,7 @@ def create_api(
     ticketed = frozenset(route.path for route in ROUTES if route.ticketed)
     counted = services.metrics.metrics
     around = middleware(services.settings, counted, keys, public, rates=rates, sources=sources, ticketed=ticketed)
-    app = LoggedApp(request_type=ApiRequest, middleware=around)
+    app = App(request_type=ApiRequest, middleware=around)
     app.req_options.strip_url_path_trailing_slash = True
     add_error_handlers(app)
     for route in served:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from runtime_server.errors import Problem
-from runtime_server.metrics.timings import ENGINE, spent
+from runtime_server.metrics.timings import ENGINE, current
 
 Observe = Callable[[str, str, float], object]
 """Takes the operation, the outcome (``ok``, a problem's code or another error's name) and the seconds."""
@@ -35,8 +36,14 @@ class measured:  # noqa: N801 - reads as a verb
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         seconds = time.perf_counter() - self._began
-        spent(ENGINE, seconds)
-        if self._observe is not None:
+        timings = current.get()
+        if timings is not None:
+            timings.add(ENGINE, seconds)
+        if self._observe is None:
+            return
+        if timings is not None and timings.later is not None:
+            timings.later.append(partial(self._observe, self._operation, outcome(error), seconds))
+        else:
             self._observe(self._operation, outcome(error), seconds)
 
 

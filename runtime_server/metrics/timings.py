@@ -6,6 +6,7 @@ Who measures doesn't know for whom: the work's ``Timings`` are those of the cont
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
@@ -34,13 +35,18 @@ PHASES: Final = (POLICY, STORE, QUEUE, PULL, CREATE, START, READY, ENGINE, TOTAL
 
 
 class Timings:
-    """Seconds by phase. May be added to by several threads: a request's, and that of the start that it began."""
+    """Seconds by phase. May be added to by several threads: a request's, and that of the start that it began.
 
-    __slots__ = ("began", "seconds")
+    Attributes:
+        later: what is to be counted once nobody waits any more; None: all is counted at once.
+    """
+
+    __slots__ = ("began", "later", "seconds")
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.seconds: dict[str, float] = {}
+        self.later: list[Callable[[], object]] | None = None
 
     def add(self, phase: str, seconds: float) -> None:
         """Add to a phase, which may come more than once."""

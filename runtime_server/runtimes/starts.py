@@ -256,7 +256,7 @@ class Starts:
         work = ExitStack()
         work.enter_context(self._holder.working(waiting.operation))
         waiting.done.add_done_callback(lambda _: work.close())
-        waiting.done.add_done_callback(lambda _: self._metrics.lifecycle("start", waiting.timings))
+        waiting.done.add_done_callback(lambda _: self._metrics.lifecycle("start", waiting.timings.whole()))
         try:
             self._pool.submit(self._work, waiting)
         except RuntimeError:  # closed meanwhile: another worker takes it over

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import falcon
 import structlog
 
+from runtime_server.web.afterwards import afterwards
 from runtime_server.web.context import ApiRequest
 
-_ENTRY = "runtime_server.access"
-TAKEN_OVER = "runtime_server.taken_over"
-"""The environment's name for what goes on with the connection instead of a body."""
 _ATTEMPT = re.compile(r"[0-9]{1,4}", re.ASCII)
 _log = structlog.get_logger("runtime_server.access")
 
@@ -26,7 +22,7 @@ class AccessLog:
         """Note what was asked and how it went; never a query, a body or a key."""
         context = req.context
         attempt = req.get_header("X-Attempt")
-        req.env[_ENTRY] = {
+        entry = {
             "method": _printable(req.method),
             "path": _printable(req.path),
             "status": falcon.http_status_to_code(resp.status),
@@ -36,37 +32,7 @@ class AccessLog:
             "request_id": context.request_id,
             "attempt": int(attempt) if attempt and _ATTEMPT.fullmatch(attempt) else None,
         }
-
-
-class LoggedApp(falcon.App[ApiRequest, falcon.Response]):
-    """A Falcon app whose answers write their line when they are closed (PEP 3333: after the last byte)."""
-
-    def __call__(self, env: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer as WSGI."""
-        body = super().__call__(env, start_response)
-        # Falcon drops the body of a 101, as it must.
-        body = env.pop(TAKEN_OVER, body)
-        return _Closing(body, env[_ENTRY]) if _ENTRY in env else body
-
-
-class _Closing:
-    """A body that logs when the server closes it."""
-
-    def __init__(self, body: Iterable[bytes], entry: dict[str, Any]) -> None:
-        self._body = body
-        self._entry = entry
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def close(self) -> None:
-        """Close the body, and write the line."""
-        try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
-        finally:
-            _log.info("request", **self._entry)
+        afterwards(req, lambda: _log.info("request", **entry))
 
 
 def _printable(text: str) -> str:

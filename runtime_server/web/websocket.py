@@ -31,7 +31,7 @@ from wsproto.utilities import ProtocolError, generate_accept_token
 
 from runtime_server.errors import TerminalUnavailable, UpgradeRequired
 from runtime_server.runtimes.policy_rules import refusal
-from runtime_server.web.access_log import TAKEN_OVER
+from runtime_server.web.afterwards import TAKEN_OVER
 from runtime_server.web.context import ApiRequest
 from runtime_server.web.peers import SOCKET, Peer
 
