@@ -115,6 +115,7 @@ class Service:
         self.metrics, self._shared = joined(state.directory) if shared else (Metrics(), None)
         if isinstance(self.engine, DockerEngine):
             self.engine.observe = self.metrics.engine_call
+        self.liveness = Liveness(state.beat)
         self.store = Store(Database(state.database), settings.starting_places)
         self.holder = Holder(state.holders)
         self.lane = SlowLane(settings.slow_lane, changed=self.metrics.lane.inc)
@@ -229,8 +230,7 @@ class Service:
         self.stops = Stops(engine=engine, store=store, holder=self.holder, lane=self.lane, cache=cache)
         renewals, kept = Renewals(state.renewals), KeptChanges(state.changes)
         sync = Sync(engine, store, state.locks, cache)
-        liveness = Liveness(state.beat)
-        lookup = Lookup(store, sync, liveness, state.rebuilding)
+        lookup = Lookup(store, sync, self.liveness, state.rebuilding)
         views = Views(store, urls)
         switches = Switches(
             engine=engine,
@@ -248,7 +248,7 @@ class Service:
             else Gateway(
                 store=store,
                 sync=sync,
-                liveness=liveness,
+                liveness=self.liveness,
                 lane=self.lane,
                 switches=switches,
                 cache=cache,
@@ -262,7 +262,7 @@ class Service:
             starts=self.starts,
             stops=self.stops,
             sync=sync,
-            liveness=liveness,
+            liveness=self.liveness,
             lane=self.lane,
             switches=switches,
             renewals=renewals,
@@ -337,7 +337,7 @@ class Service:
             store=store,
             sync=sync,
             chores=self._chores,
-            liveness=liveness,
+            liveness=self.liveness,
             lock=state.leader,
             rebuilding=state.rebuilding,
             sweep_interval=settings.sweep_interval,
@@ -384,7 +384,7 @@ class Service:
         )
 
     def _scrape(self, shared: Shared | None) -> Scrape:
-        gauges = Gauges(self.store.database, Liveness(self.state.beat), self.state.draining, self.store.slots.places)
+        gauges = Gauges(self.store.database, self.liveness, self.state.draining, self.store.slots.places)
         return Scrape(self.settings, self.metrics, shared, gauges)
 
     def _firewall(self, *, local: bool) -> Firewall | None:

@@ -152,8 +152,7 @@ class Chores:
         record = self._store.get(operation.key)
         wanted = RuntimeStatus.STOPPING if operation.kind == stops.KIND else RuntimeStatus.STARTING
         if record is None or record.status is not wanted:
-            self._store.operations.drop(operation.id, operation.holder)
-            self._store.slots.bell.ring()
+            self._store.give_up(operation.id, operation.holder)
             return
         log.info("finishing what was interrupted", runtime_id=operation.key, kind=operation.kind)
         self._metrics.interrupted.inc()
@@ -237,8 +236,7 @@ class Chores:
                     self._engine.remove(listed.container_id)
                     self._metrics.orphans.inc()
         finally:
-            self._store.operations.drop(claim.id)
-            self._store.slots.bell.ring()  # it looked like a start at work
+            self._store.give_up(claim.id)  # it looked like a start at work
 
     def _adopt(self, listed: Listed) -> None:
         try:

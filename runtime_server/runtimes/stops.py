@@ -163,8 +163,7 @@ class Stops:
                 return True  # nobody is at work on it
             if start is not None and not self._holder.alive(start):
                 with suppress(StorageUnavailable):
-                    self._store.operations.drop(start.id, start.holder)
-                    self._store.slots.bell.ring()
+                    self._store.give_up(start.id, start.holder)
                 return True
             return True if start is None else None
 

@@ -284,6 +284,11 @@ class Store:
         except (IntegrityError, sqlite3.IntegrityError) as error:
             raise _taken(error) from error
 
+    def give_up(self, operation_id: str, holder: str | None = None) -> None:
+        """Delete an operation that may hold a start's place, as ``Operations.drop``, and wake who waits for one."""
+        self.operations.drop(operation_id, holder)
+        self.slots.bell.ring()
+
     def page(
         self,
         owner: str | None,
