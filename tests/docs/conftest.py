@@ -18,7 +18,7 @@ from tests.docs.places import Place
 from tests.engine.conftest import docker_client, test_images
 from tests.faults.registry import PASSWORD, USER, Registry
 from tests.faults.server import free_port
-from tests.nginx.conftest import nginx
+from tests.nginx.conftest import MAIN, nginx
 
 __all__ = ["docker_client", "nginx", "test_images"]
 
@@ -49,22 +49,6 @@ def registry(
 
 DOMAIN = "runtimes.example.com"
 
-NGINX = """
-daemon on;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
-{user}
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/etc/conf.d/*.conf;
-}}
-"""
 PROGRAMS = {
     "nginx": 'exec {nginx} -c {folder}/nginx.conf "$@"',
     "curl": 'exec {curl} --cacert {folder}/tls/fullchain.pem --connect-to ::127.0.0.1:{port} "$@"',
@@ -91,7 +75,9 @@ def proxied(folder: Path, program: str, port: int) -> Iterator[Place]:
     subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     # Root's nginx would hand its work to nobody, who can't enter the tests' folders.
     user = "user root;" if os.geteuid() == 0 else ""
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, user=user))
+    main = MAIN.replace("daemon off;", "daemon on;").format(folder=folder, user=user)
+    (folder / "nginx.conf").write_text(main)
+    (folder / "site.conf").write_text(f"include {folder}/etc/conf.d/*.conf;\n")
     (folder / "bin").mkdir()
     named = {"nginx": program, "curl": shutil.which("curl"), "python": sys.executable}
     for name, text in PROGRAMS.items():

@@ -16,6 +16,7 @@ from runtime_server.engine.base import ContainerMissing, RuntimeSpec
 from runtime_server.engine.discovery import discover
 from runtime_server.engine.docker import DockerEngine
 from tests.engine import images
+from tests.faults.server import Site
 
 Specs = Callable[..., RuntimeSpec]
 
@@ -41,6 +42,16 @@ def docker_client() -> Iterator[APIClient]:
 def test_images(docker_client: APIClient) -> None:
     """The images of ``tests.engine.images`` are on the engine."""
     images.make(docker_client)
+
+
+@pytest.fixture
+def site(tmp_path: Path, docker_client: APIClient, test_images: None) -> Iterator[Site]:
+    """A state directory of its own; its servers and containers are gone afterwards."""
+    made = Site(tmp_path, docker_client)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import requests
 from docker import APIClient
 
@@ -20,15 +18,6 @@ from tests.faults.server import Server, Site, eventually, job
 
 ADMIN = "key-of-an-admin"
 REQUESTS = 40
-
-
-@pytest.fixture
-def site(tmp_path: Path, docker_client: APIClient, test_images: None) -> Iterator[Site]:
-    made = Site(tmp_path, docker_client)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def started(site: Site) -> Server:

@@ -7,13 +7,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from docker import APIClient
 
 from runtime_server.client.client import RuntimeServerClient
 from runtime_server.engine.discovery import socket_path
@@ -27,16 +24,6 @@ GUNICORN = (
     *("-c", "python:runtime_server.gunicorn_conf", "runtime_server.wsgi:app"),
 )
 AWAY = "the container engine can't be reached; trying again until it can"
-
-
-@pytest.fixture
-def site(tmp_path: Path, docker_client: APIClient, test_images: None) -> Iterator[Site]:
-    """A state directory of its own; its servers and containers are gone afterwards."""
-    made = Site(tmp_path, docker_client)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def lines(server: Server) -> list[dict[str, Any]]:

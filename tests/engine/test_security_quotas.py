@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from docker import APIClient
 
 from runtime_server.client import RetryPolicy
 from runtime_server.errors import QuotaExceeded
 from tests.faults.server import Site, eventually, job
-
-
-@pytest.fixture
-def site(tmp_path: Path, docker_client: APIClient, test_images: None) -> Iterator[Site]:
-    site = Site(tmp_path, docker_client)
-    try:
-        yield site
-    finally:
-        site.close()
 
 
 def test_sixteen_clients_of_two_servers_get_exactly_the_limit(site: Site) -> None:

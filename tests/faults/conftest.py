@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker import APIClient
 
 from runtime_server.client.client import RuntimeServerClient
-from tests.engine.conftest import docker_client, test_images
+from tests.engine.conftest import docker_client, site, test_images
 from tests.faults.server import Server, Site
 from tests.faults.tally import Tally
 
-__all__ = ["docker_client", "test_images"]
+__all__ = ["docker_client", "site", "test_images"]
 
 DEFAULT_SEED = 20
 TALLIES = pytest.StashKey[list[Tally]]()
@@ -62,16 +61,6 @@ def tally(request: pytest.FixtureRequest, seed: int) -> Iterator[Tally]:
     request.config.stash.setdefault(TALLIES, []).append(made)
     yield made
     assert (made.duplicates, made.leaks) == (0, 0)
-
-
-@pytest.fixture
-def site(tmp_path: Path, docker_client: APIClient, test_images: None) -> Iterator[Site]:
-    """A state directory of its own; its servers and containers are gone afterwards."""
-    made = Site(tmp_path, docker_client)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
