@@ -5,11 +5,13 @@ from __future__ import annotations
 import configparser
 import grp
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -98,6 +100,12 @@ class Unit(Gateway):
             f"--bounding-set=-all,{capabilities}", "--no-new-privs",
         )  # fmt: skip
         self.environment["HOME"] = str(folder)
+        # As an installation's, where all may enter. A clone may lie where only root may, and access(2), by which
+        # Alembic looks for the migrations, counts no capability.
+        self.installed = Path(tempfile.mkdtemp(prefix="runtime-server-test-"))
+        self.installed.chmod(0o755)
+        shutil.copytree(ROOT / "runtime_server", self.installed / "runtime_server")
+        self.environment["PYTHONPATH"] = str(self.installed)
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.settimeout(DEADLINE)
         self.notices.bind(str(folder / "notify"))
@@ -124,6 +132,7 @@ class Unit(Gateway):
 
     def close(self) -> None:
         super().close()
+        shutil.rmtree(self.installed)
         for each in (*self.sockets, self.notices):
             each.close()
 
