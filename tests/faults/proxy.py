@@ -35,6 +35,9 @@ LATE_DUPLICATE = "late duplicate"
 ERROR = "error 500"
 """A 500, whether the request is forwarded or not."""
 
+LAST_FAULTY = 5
+"""Attempts of one call that may meet a fault: who tries eight times, as the client does, is served in the end, on
+whatever seed; but for connections that are refused meanwhile."""
 PATIENCE = 60.0
 """Seconds after which a connection that nobody ends is ended."""
 _FORWARDED = ("at once", "never", "late")
@@ -110,8 +113,10 @@ class Plan:
         """The fault that the request meets, and where its details are drawn from."""
         with self._lock:
             self.requests += 1
-        key = request.header("Idempotency-Key")
-        rng = self._draw(f"{key} {request.header('X-Attempt')}" if key else "request")
+        key, attempt = request.header("Idempotency-Key"), request.header("X-Attempt")
+        rng = self._draw(f"{key} {attempt}" if key else "request")
+        if attempt and int(attempt) > LAST_FAULTY:
+            return None, rng
         return (rng.choice(self._kinds) if rng.random() < self._rate else None), rng
 
 
