@@ -10,6 +10,7 @@ import pytest
 
 from runtime_server.cli import output
 from runtime_server.models import HostPort
+from tests.cli.conftest import await_shown
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -61,7 +62,7 @@ def test_colours_on_a_terminal(
         monkeypatch.setattr(sys, "stdout", terminal)
         output.echo_table(("A",), [(output.coloured("running"),)])
         terminal.flush()
-        shown = os.read(reader, 10_000)
+        shown = await_shown(reader, "running")
     os.close(reader)
     assert (b"\x1b[32m" in shown) == colours
 

@@ -11,6 +11,7 @@ import pytest
 
 from runtime_server.cli.progress import Bars, BuildSteps, show_pull
 from runtime_server.models import PullStatus
+from tests.cli.conftest import await_shown
 
 LOG = """\
 #1 [internal] load build definition from Dockerfile
@@ -37,7 +38,6 @@ def terminal(monkeypatch: pytest.MonkeyPatch, home: object) -> Iterator[Terminal
 
         def make() -> int:
             reader, writer = os.openpty()
-            os.set_blocking(reader, False)
             open_files.callback(os.close, reader)
             monkeypatch.setattr(sys, "stderr", open_files.enter_context(open(writer, "w", encoding="utf-8")))
             return reader
@@ -62,10 +62,7 @@ def test_a_bar_for_each_layer(terminal: Terminal) -> None:
             show_pull(bars, each)
         tasks = {task.description: task for task in bars._progress.tasks} if bars._progress else {}
     assert {name: (task.completed, task.total) for name, task in tasks.items()} == {"aaa": (1, 1), "bbb": (50, 100)}
-    shown = os.read(other_end, 100_000).decode()
-    assert "aaa" in shown
-    assert "Pull complete" in shown
-    assert "━" in shown
+    await_shown(other_end, "aaa", "Pull complete", "━")
 
 
 def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
