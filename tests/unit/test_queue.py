@@ -124,8 +124,8 @@ def test_an_owner_that_comes_later_is_next(folder: Path, places: int) -> None:
         many = [start(service, ADA) for _ in range(20 + places)]
         until(lambda: gate.inside == places)
         for _ in range(4):
-            gate.open()
             came = gate.came
+            gate.open()
             until(lambda came=came: gate.came == came + 1)  # type: ignore[misc]
         few = [start(service, BOB) for _ in range(2)]
         gate.open()
