@@ -103,7 +103,7 @@ class Gateway:
                 command,
                 pass_fds=handed,
                 env=self.environment,
-                cwd=ROOT,
+                cwd=self.environment["PYTHONPATH"],  # which goes first with ``-m``
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
