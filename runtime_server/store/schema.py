@@ -108,5 +108,4 @@ operations = sa.Table(
     sa.Column("queued_at", sa.Float),
     sa.Column("turn", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("kind", "owner", "key", name="one_at_a_time"),
-    sa.Index("by_holder", "holder", "done"),
 )
