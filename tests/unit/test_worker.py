@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,10 @@ THREADS = LINGERING + 4
 DEADLINE = 30.0
 
 
-def app(_environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answers with the thread that it is called in."""
-    import threading
-
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(0.03)
     body = threading.current_thread().name.encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
@@ -39,7 +41,8 @@ class Gunicorn:
             self.port = listener.getsockname()[1]
             command = [
                 *(sys.executable, "-m", "gunicorn", "--worker-class", "runtime_server.worker.Worker"),
-                *("--threads", str(THREADS), "--keep-alive", "75", "--bind", f"fd://{listener.fileno()}"),
+                *("--workers", "1", "--threads", str(THREADS), "--keep-alive", "75", "--graceful-timeout", "1"),
+                *("--no-control-socket", "--bind", f"fd://{listener.fileno()}"),
                 "tests.unit.test_worker:app",
             ]
             root = Path(__file__).parents[2]
@@ -59,8 +62,8 @@ class Gunicorn:
         return said.decode()
 
 
-def ask(connection: http.client.HTTPConnection) -> str:
-    connection.request("GET", "/")
+def ask(connection: http.client.HTTPConnection, path: str = "/") -> str:
+    connection.request("GET", path)
     answer = connection.getresponse()
     assert answer.status == 200
     return answer.read().decode()
@@ -74,9 +77,10 @@ def gunicorn() -> Iterator[Gunicorn]:
             ask(connection)
         yield made
     finally:
-        if made.process.poll() is None:
-            made.process.kill()
-            made.process.communicate()
+        made.process.kill()
+        made.process.wait()
+        assert made.process.stdout is not None
+        made.process.stdout.close()
 
 
 def test_a_connections_next_request_is_served_by_the_thread_that_served_the_last(gunicorn: Gunicorn) -> None:
@@ -97,11 +101,23 @@ def test_a_request_that_comes_late_is_served_all_the_same(gunicorn: Gunicorn) ->
         ask(connection)
 
 
-def test_who_lingers_takes_no_thread_from_others(gunicorn: Gunicorn) -> None:
-    with ExitStack() as stack:
-        connections = [stack.enter_context(closing(gunicorn.connect())) for _ in range(3 * THREADS)]
-        for _ in range(3):
-            assert len([ask(each) for each in connections]) == 3 * THREADS
+def test_those_who_always_have_a_next_request_keep_no_thread_from_others(gunicorn: Gunicorn) -> None:
+    ending = threading.Event()
+
+    def go_on() -> None:
+        with closing(gunicorn.connect()) as connection:
+            while not ending.is_set():
+                ask(connection, "/slow")
+
+    with ThreadPoolExecutor(2 * THREADS) as pool:
+        busy = [pool.submit(go_on) for _ in range(2 * THREADS)]
+        try:
+            for _ in range(5):
+                with closing(gunicorn.connect()) as connection:
+                    ask(connection)
+        finally:
+            ending.set()
+    assert [each.exception() for each in busy] == [None] * len(busy)
 
 
 def test_requests_sent_at_once_are_all_answered(gunicorn: Gunicorn) -> None:
@@ -122,3 +138,18 @@ def test_it_ends_while_a_thread_lingers(gunicorn: Gunicorn) -> None:
         said = gunicorn.end()
     assert "Traceback" not in said
     assert "[ERROR]" not in said
+
+
+def ask_on(connection: http.client.HTTPConnection, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ask(connection)
+
+
+def test_a_worker_without_a_parent_ends_whoever_still_asks(gunicorn: Gunicorn) -> None:
+    with closing(gunicorn.connect()) as connection:
+        ask(connection)
+        connection.auto_open = 0
+        gunicorn.process.kill()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            ask_on(connection, DEADLINE)
