@@ -115,6 +115,7 @@ def test_slow_senders_never_reach_the_service(running: Site) -> None:
 
 def test_gunicorn_alone_is_held_up(site: Site) -> None:
     """What SECURITY.md says of it: were it otherwise, this would be the place to learn it."""
+    site.settings = {"WORKERS": "1", "THREADS": "8", "STREAMS": "8"}  # fewer than senders, spare ones included
     with site.served():
         with slow_senders(site, socket.AF_UNIX, str(site.socket), bodies=SENDERS):
             assert not answers(site, within=3.0)
