@@ -17,7 +17,7 @@ from gunicorn.glogging import Logger
 
 from runtime_server import logs
 from runtime_server.settings import load
-from runtime_server.worker import LINGERING, Worker
+from runtime_server.worker import Worker
 
 if TYPE_CHECKING:
     from runtime_server.service import Service
@@ -53,8 +53,7 @@ if _settings.routed:
     bind.append(f"unix:{_settings.gateway_socket}")
 workers = _settings.workers
 worker_class = Worker
-# Streams hold a thread each, and take none from other requests; nor do those that wait for a next one.
-threads = _settings.threads + _settings.streams + LINGERING
+threads = _settings.request_threads
 proc_name = "runtime-server"
 loglevel = _settings.log_level
 logger_class = StructuredLogger

@@ -110,7 +110,7 @@ class Service:
             state.instance,
             address=settings.engine,
             timeout=settings.engine_timeout,
-            pool_size=settings.threads + settings.threads * 2 + settings.streams,
+            pool_size=settings.request_threads + settings.threads * 2,
         )
         self.metrics, self._shared = joined(state.directory) if shared else (Metrics(), None)
         if isinstance(self.engine, DockerEngine):

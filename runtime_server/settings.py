@@ -17,6 +17,8 @@ from runtime_server.models import MIN_MEMORY, parse_size, workspace_path
 from runtime_server.paths import KEYS_FILE, default_state_dir, default_volume_root
 
 PREFIX = "RUNTIME_SERVER_"
+LINGERING = 8
+"""Threads of a worker that wait for a connection's next request at most, beside those that requests have."""
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list."""
@@ -422,6 +424,11 @@ class Settings(BaseSettings):
     def starting_places(self) -> int:
         """How many starts are worked on at once."""
         return self.max_starting or 2 * (os.cpu_count() or 1)
+
+    @property
+    def request_threads(self) -> int:
+        """All threads of a worker that requests may have: streams hold one each, and take none from others."""
+        return self.threads + self.streams + LINGERING
 
     @property
     def slow_lane(self) -> int:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import select
 import threading
 from collections import deque
-from contextlib import suppress
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-LINGERING = 8
-"""Threads that wait for a connection's next request at most, beside those that requests have."""
+from runtime_server.settings import LINGERING
+
 LINGER = 0.2
-"""Seconds for which each of them waits."""
+"""Seconds for which a thread waits for a connection's next request."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -48,8 +47,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         Returns:
             As gthread's: True where the connection is to be kept. Of old versions it is a pair, and nothing lingers.
         """
-        with suppress(IndexError):
-            self._queued.popleft()
+        self._queued.popleft()
         kept = super().handle(conn)
         while kept is True and self._goes_on(conn):
             kept = super().handle(conn)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runtime_server.worker import LINGER, LINGERING
+from runtime_server.settings import LINGERING
+from runtime_server.worker import LINGER
 
 THREADS = LINGERING + 4
 DEADLINE = 30.0
@@ -55,8 +54,7 @@ class Gunicorn:
 
     def end(self) -> str:
         """As an administrator ends it; what it has said."""
-        with suppress(ProcessLookupError):
-            os.kill(self.process.pid, signal.SIGTERM)
+        self.process.terminate()
         said, _ = self.process.communicate(timeout=DEADLINE)
         assert self.process.returncode == 0
         return said.decode()
@@ -77,8 +75,8 @@ def gunicorn() -> Iterator[Gunicorn]:
             ask(connection)
         yield made
     finally:
-        made.process.kill()
-        made.process.wait()
+        made.process.terminate()
+        made.process.wait(DEADLINE)
         assert made.process.stdout is not None
         made.process.stdout.close()
 
