@@ -136,7 +136,7 @@ class StartQueue:
         if record is not None and record.status is RuntimeStatus.STARTING:
             self._run(Waiting(record, operation))
         else:
-            self._store.operations.drop(operation.id, operation.holder)
+            self._store.give_up(operation.id, operation.holder)
 
     @contextmanager
     def lent(self, operation: Operation) -> Iterator[None]:
