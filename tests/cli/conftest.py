@@ -3,8 +3,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import select
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,17 +45,6 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("RUNTIME_SERVER_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path
-
-
-def await_shown(other_end: int, *expected: str) -> bytes:
-    """What a terminal has got, once all that is among it: the kernel hands it over in a thread of its own."""
-    got = b""
-    end = time.monotonic() + 30
-    while not all(each.encode() in got for each in expected):
-        assert time.monotonic() < end, f"only {got!r}"
-        if select.select([other_end], [], [], 0.1)[0]:
-            got += os.read(other_end, 100_000)
-    return got
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from pexpect.fdpexpect import fdspawn
 
 from runtime_server.cli.progress import Bars, BuildSteps, show_pull
 from runtime_server.models import PullStatus
-from tests.cli.conftest import await_shown
 
 LOG = """\
 #1 [internal] load build definition from Dockerfile
@@ -26,7 +26,7 @@ LOG = """\
 """
 
 
-Terminal = Callable[[], int]
+Terminal = Callable[[], "fdspawn[str]"]
 
 
 @pytest.fixture
@@ -36,11 +36,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch, home: object) -> Iterator[Terminal
     monkeypatch.setenv("COLUMNS", "120")
     with contextlib.ExitStack() as open_files:
 
-        def make() -> int:
+        def make() -> fdspawn[str]:
             reader, writer = os.openpty()
             open_files.callback(os.close, reader)
             monkeypatch.setattr(sys, "stderr", open_files.enter_context(open(writer, "w", encoding="utf-8")))
-            return reader
+            return fdspawn(reader, encoding="utf-8")
 
         yield make
 
@@ -62,7 +62,8 @@ def test_a_bar_for_each_layer(terminal: Terminal) -> None:
             show_pull(bars, each)
         tasks = {task.description: task for task in bars._progress.tasks} if bars._progress else {}
     assert {name: (task.completed, task.total) for name, task in tasks.items()} == {"aaa": (1, 1), "bbb": (50, 100)}
-    await_shown(other_end, "aaa", "Pull complete", "━")
+    for text in ("aaa", "━", "Pull complete"):
+        other_end.expect_exact(text)  # the kernel hands it over in a thread of its own
 
 
 def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
