@@ -115,9 +115,8 @@ class Plan:
             self.requests += 1
         key, attempt = request.header("Idempotency-Key"), request.header("X-Attempt")
         rng = self._draw(f"{key} {attempt}" if key else "request")
-        if attempt and int(attempt) > LAST_FAULTY:
-            return None, rng
-        return (rng.choice(self._kinds) if rng.random() < self._rate else None), rng
+        faulty = int(attempt or 1) <= LAST_FAULTY and rng.random() < self._rate
+        return (rng.choice(self._kinds) if faulty else None), rng
 
 
 class Proxy:

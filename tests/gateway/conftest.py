@@ -92,7 +92,8 @@ class Gateway:
             **settings,
         }
         self.environment = {**inherited, **{f"RUNTIME_SERVER_{name}": value for name, value in own.items()}}
-        self.environment["PYTHONPATH"] = str(ROOT)
+        # And no working directory before it, where there may be another copy.
+        self.environment |= {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.client = RuntimeServerClient(f"http://127.0.0.1:{self.port}", api_key=self.key)
         (folder / "run").mkdir()
@@ -103,7 +104,7 @@ class Gateway:
                 command,
                 pass_fds=handed,
                 env=self.environment,
-                cwd=self.environment["PYTHONPATH"],  # which goes first with ``-m``
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
