@@ -21,7 +21,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
 from runtime_server._version import __version__
-from runtime_server.client.adapter import OneServerAdapter
+from runtime_server.client.adapter import Fetched, OneServerAdapter
 from runtime_server.client.endpoint import Endpoint
 from runtime_server.client.retry import RetryBudget, RetryPolicy, call_with_retries
 from runtime_server.errors import (
@@ -219,6 +219,7 @@ class Transport:
             silence = None if self.read_timeout is None else max(self.read_timeout, STREAM_SILENCE)
             timeout = (_least(self.connect_timeout, seconds), silence)
             response = self._exchange(call, request_id, number, timeout, stream=True)
+            assert isinstance(response, requests.Response)
             return OpenReply(self, response, response.headers.get("X-Request-ID", request_id))
 
     def _exchange(
@@ -229,12 +230,13 @@ class Transport:
         timeout: tuple[float | None, float | None],
         *,
         stream: bool = False,
-    ) -> requests.Response:
+    ) -> requests.Response | Fetched:
         settings = {**self._settings, "stream": True} if stream else self._settings
         with ExitStack() as opened:
             request = self._prepare(call, request_id, number)
             if call.source is not None:
                 request.body = opened.enter_context(closing(call.source.open()))  # type: ignore[assignment]
+            response: requests.Response | Fetched
             if self._adapter is not None:
                 response = self._adapter.fetch(self.session, request, timeout=timeout, **settings)
             else:
@@ -305,7 +307,7 @@ class Transport:
             return {"proxies": session.proxies, "verify": session.verify, "cert": session.cert, "stream": False}
         return dict(session.merge_environment_settings(url, {}, False, None, None))
 
-    def _refusal(self, response: requests.Response) -> RuntimeClientError:
+    def _refusal(self, response: requests.Response | Fetched) -> RuntimeClientError:
         status = response.status_code
         if 300 <= status < 400:
             return IncompatibleServer(
@@ -335,7 +337,7 @@ class Transport:
         return failure
 
 
-def check_whole(response: requests.Response) -> None:
+def check_whole(response: requests.Response | Fetched) -> None:
     """Raise ``ServerUnreachable`` where the body is shorter than its ``Content-Length``, or is half a JSON text.
 
     RFC 9112, section 8: such a message is incomplete. An adapter may not enforce it.

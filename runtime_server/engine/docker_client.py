@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
+import json
 import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import docker.errors
 import requests
@@ -17,16 +18,17 @@ from docker import APIClient
 from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERSION
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import compare_version
-from requests.structures import CaseInsensitiveDict
 
 from runtime_server.engine import answers
 from runtime_server.engine.answers import mapped
 from runtime_server.engine.discovery import discover
 from runtime_server.errors import EngineUnreachable
-from runtime_server.exchange import Idle, exchange
+from runtime_server.exchange import Answer, Idle, exchange
 
 PING_TIMEOUT = 5.0
 """Seconds: an engine that takes longer to say who it is isn't ready."""
+_WHOLE = frozenset({"params", "data", "json", "headers", "timeout", "stream", "allow_redirects"})
+"""Options of requests that say no more than what to send. Engines redirect nobody who asks for a clean path."""
 
 
 class LazyClient:
@@ -71,6 +73,8 @@ class LazyClient:
     def _make_client(self, version: str, timeout: float) -> APIClient:
         endpoint = discover(self._address)
         try:
+            if endpoint.socket is not None:
+                return _SocketClient(endpoint.socket, version, timeout, self._pool_size)
             client = APIClient(
                 base_url=endpoint.address,
                 version=version,
@@ -80,11 +84,7 @@ class LazyClient:
             )
         except docker.errors.DockerException as error:
             raise EngineUnreachable("The engine's address can't be used.", retry_after=answers.RETRY_AFTER) from error
-        if endpoint.socket is not None:
-            # Proxies and .netrc of the environment are looked up at each call, and are none of a socket's business.
-            client.trust_env = False
-            client.mount("http+docker://", _OnePoolAdapter(endpoint.socket, timeout, self._pool_size))
-        elif not endpoint.address.startswith("ssh://"):
+        if not endpoint.address.startswith("ssh://"):
             for scheme in ("http://", "https://"):
                 client.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=self._pool_size))
         return client
@@ -110,10 +110,6 @@ def url(client: APIClient, path: str) -> str:
 def post_empty(client: APIClient, path: str, meanwhile: Callable[[], object] | None = None) -> None:
     """POST without a body to an answer without one.
 
-    PERF: what ``Session.request`` does besides sending (merging settings, cookies and hooks, looking for redirects)
-    costs half a millisecond, in calls that take ten; what its adapter, the pool and urllib3 do, as much again (see
-    ``exchange``).
-
     Args:
         client: the process's.
         path: without the version.
@@ -124,20 +120,14 @@ def post_empty(client: APIClient, path: str, meanwhile: Callable[[], object] | N
         OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is no answer.
     """
     address = url(client, path)
-    request = requests.PreparedRequest()
-    request.method = "POST"
-    request.url = address
-    request.headers = CaseInsensitiveDict({key: str(value) for key, value in client.headers.items()})
-    request.headers["Content-Length"] = "0"
-    adapter = client.get_adapter(address)
-    if isinstance(adapter, _OnePoolAdapter):
-        adapter.ask(request, client.timeout, meanwhile)
+    if isinstance(client, _SocketClient):
+        answer = client.exchange("POST", address, timeout=client.timeout, meanwhile=meanwhile)
+        if answer.status >= 400:
+            check(_response(address, answer))
         return
     if meanwhile is not None:
         meanwhile()
-    response = adapter.send(request, timeout=client.timeout, verify=client.verify or False, cert=client.cert)
-    _ = response.content  # read to its end, so that the connection can be used again
-    check(response)
+    check(client.post(address, timeout=client.timeout))
 
 
 def check(response: requests.Response) -> requests.Response:
@@ -154,12 +144,13 @@ def check(response: requests.Response) -> requests.Response:
     return response
 
 
-def _refusal(request: requests.PreparedRequest, answer: http.client.HTTPResponse, body: bytes) -> requests.Response:
-    found = requests.Response()
-    found.status_code, found.reason, found.url = answer.status, answer.reason, str(request.url)
-    found.headers.update(answer.headers)
-    found._content = body
-    return found
+def _response(address: str, answer: Answer) -> requests.Response:
+    """The answer as docker-py knows it."""
+    made = requests.Response()
+    made.status_code, made.reason, made.url = answer.status, answer.reason, address
+    made.headers.update(answer.headers)
+    made._content = answer.body
+    return made
 
 
 class _Connection(UnixHTTPConnection):
@@ -193,27 +184,84 @@ class _OnePoolAdapter(UnixHTTPAdapter):
         self._pool = _Pool("http+docker://localhost", path, timeout, maxsize=pool_size)  # type: ignore[arg-type]
         # The adapter's close() closes what is in here.
         self.pools["all"] = self._pool
-        self._idle = Idle(lambda: _Connection("http+docker://localhost", path, timeout), pool_size)  # type: ignore[arg-type]
 
     def get_connection(self, url: str | bytes, proxies: Mapping[str, str] | None = None) -> Any:  # noqa: ARG002
         return self._pool
 
-    def ask(
-        self, request: requests.PreparedRequest, timeout: float | None, meanwhile: Callable[[], object] | None
-    ) -> None:
-        """Send a request without a body, do something else, read the answer, and see that it is no error.
+
+class _SocketClient(APIClient):
+    """docker-py's client for a Unix socket, whose calls with a whole request and a whole answer are short.
+
+    PERF: what ``Session.request`` does besides sending (merging settings, cookies and hooks, looking for redirects)
+    costs half a millisecond, in calls that take one to ten; what its adapter, the pool and urllib3 do, as much again
+    (see ``runtime_server.exchange``). A start has three of them.
+
+    Args:
+        path: of the socket.
+        version: of the API.
+        timeout: seconds that one call may take.
+        pool_size: connections kept.
+    """
+
+    def __init__(self, path: str, version: str, timeout: float, pool_size: int) -> None:
+        super().__init__(
+            base_url=f"unix://{path}",
+            version=version,
+            timeout=timeout,  # type: ignore[arg-type]  # requests takes fractions
+        )
+        # Proxies and .netrc of the environment are looked up at each call, and are none of a socket's business.
+        self.trust_env = False
+        self.headers["Accept-Encoding"] = "identity"  # no engine compresses, and nobody here would unpack it
+        self.mount("http+docker://", _OnePoolAdapter(path, timeout, pool_size))
+        self._idle = Idle(lambda: _Connection("http+docker://localhost", path, timeout), pool_size)  # type: ignore[arg-type]
+        self._usual = {"Host": "localhost", **{name: str(value) for name, value in self.headers.items()}}
+
+    def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
+        """As ``Session.request``; streams, and bodies that are read while they are sent, are left to it.
 
         Raises:
-            docker.errors.APIError: it is.
+            OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is no answer. (Those of requests
+                are ``OSError`` themselves.)
+        """
+        body, params = options.get("data"), options.get("params") or {}
+        plain = isinstance(body, str | bytes | None) and isinstance(params, Mapping)
+        if options.get("stream") or not plain or not options.keys() <= _WHOLE:
+            return super().request(method, url, **options)
+        headers = dict(options.get("headers") or {})
+        if options.get("json") is not None:
+            body = json.dumps(options["json"])
+            headers.setdefault("Content-Type", "application/json")
+        query = urlencode({name: value for name, value in params.items() if value is not None}, doseq=True)
+        address = f"{url}?{query}" if query else url
+        answer = self.exchange(method, address, headers=headers, body=body, timeout=options.get("timeout"))
+        return _response(address, answer)
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        timeout: float | tuple[float | None, float | None] | None,
+        headers: Mapping[str, str] | None = None,
+        body: str | bytes | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Answer:
+        """Send a request, do something else, and read the answer.
+
+        Raises:
             OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is none.
         """
-        target = str(request.url).removeprefix("http+docker://localhost")
-        headers = {"Host": "localhost", **request.headers}
-        answer, body = exchange(
-            self._idle, str(request.method), target, headers, timeouts=(timeout, timeout), meanwhile=meanwhile
+        sent = body.encode() if isinstance(body, str) else body
+        length = {} if sent is None and method in ("GET", "HEAD") else {"Content-Length": str(len(sent or b""))}
+        return exchange(
+            self._idle,
+            method,
+            url.removeprefix(self.base_url),
+            {**self._usual, **length, **(headers or {})},
+            body=sent,
+            timeouts=timeout if isinstance(timeout, tuple) else (timeout, timeout),
+            meanwhile=meanwhile,
         )
-        if answer.status >= 400:
-            check(_refusal(request, answer, body))
 
     def close(self) -> None:
         """Close all connections."""

@@ -62,7 +62,7 @@ class Peer:
 
 
 def ask(idle: Idle, *, target: str = "/x", headers: dict[str, str] | None = None, body: bytes | None = None) -> bytes:
-    return exchange(idle, "POST", target, headers or {"Host": "x"}, body=body, timeouts=(WAIT, WAIT))[1]
+    return exchange(idle, "POST", target, headers or {"Host": "x"}, body=body, timeouts=(WAIT, WAIT)).body
 
 
 def test_a_request_goes_out_in_one_piece_and_its_connection_is_used_again() -> None:
@@ -121,7 +121,7 @@ def test_nothing_is_smuggled_into_the_head(target: str, headers: dict[str, str])
 def test_an_answer_that_comes_before_the_whole_body_counts() -> None:
     refused = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     with Peer([refused]).serving() as peer:
-        answer, _ = exchange(peer.idle, "POST", "/", {}, body=bytes(20_000_000), timeouts=(WAIT, WAIT))
+        answer = exchange(peer.idle, "POST", "/", {}, body=bytes(20_000_000), timeouts=(WAIT, WAIT))
     assert answer.status == 413
 
 
@@ -142,9 +142,20 @@ def test_the_client_reads_what_a_proxy_has_compressed() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ANSWER,
+        b"",
+        b"\r\n",
+        b"HTTP/1.1 200 OK\r\nServer: x\r\n",
+        b"HTTP/1.1 200 OK\r\nServer : x\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nServer: x\r\n" + b"x: y\r\n" * 200_000,
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999999\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
+        b"220 mail.test ESMTP\r\n",
     ],
 )
 def test_what_is_no_answer_is_an_error_and_ends_the_connection(answer: bytes) -> None:
@@ -152,9 +163,93 @@ def test_what_is_no_answer_is_an_error_and_ends_the_connection(answer: bytes) ->
         idle = peer.idle
         with pytest.raises(http.client.HTTPException):
             ask(idle)
+        assert not idle._kept
         assert ask(idle) == b"{}"
         idle.close()
     assert len(peer.received) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;a=b\r\n}\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + ANSWER,
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + ANSWER,
+        b"HTTP/1.1 201 Created\r\nX-Empty:\r\nX-List: a\r\nX-List: b\r\nContent-Length:  2 \r\n\r\n{}",
+    ],
+)
+def test_a_connection_is_used_again_after_any_whole_answer(answer: bytes) -> None:
+    with Peer([answer, ANSWER]).serving() as peer:
+        idle = peer.idle
+        assert [ask(idle), ask(idle)] == [b"{}", b"{}"]
+        idle.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+        ANSWER + b"{}",
+        ANSWER + ANSWER,
+        ANSWER + b"HTTP/1.1 404",
+    ],
+)
+def test_a_connection_that_ends_or_says_more_than_was_asked_is_not_used_again(answer: bytes) -> None:
+    with Peer([answer], [ANSWER]).serving() as peer:
+        idle = peer.idle
+        assert ask(idle) == b"{}"
+        assert not idle._kept
+        assert ask(idle) == b"{}"
+        idle.close()
+
+
+def test_an_answer_comes_in_pieces_of_any_size() -> None:
+    ours, theirs = socket.socketpair()
+    whole = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nX-Request-ID: abc\r\nContent-Length: 2\r\n\r\n{}"
+
+    def send() -> None:
+        for at in range(len(whole)):
+            theirs.sendall(whole[at : at + 1])
+
+    connection = HTTPConnection("x")
+    connection.sock = ours
+    sender = threading.Thread(target=send)
+    with theirs, ours:
+        sender.start()
+        answer = exchange(Idle(lambda: connection, 1), "GET", "/", {}, timeouts=(WAIT, WAIT))
+        sender.join(WAIT)
+    assert (answer.status, answer.reason, answer.body, answer.goes_on) == (404, "Not Found", b"{}", True)
+    assert answer.headers == [("X-Request-ID", "abc"), ("Content-Length", "2")]
+    assert (answer.header("x-request-id"), answer.header("etag")) == ("abc", None)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("HEAD", b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("POST", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n"),
+        ("POST", b"HTTP/1.1 204 No Content\r\n\r\n"),
+    ],
+)
+def test_what_has_no_body_is_over_with_its_head(method: str, answer: bytes) -> None:
+    with Peer([answer, ANSWER]).serving() as peer:
+        idle = peer.idle
+        assert exchange(idle, method, "/", {}, timeouts=(WAIT, WAIT)).body == b""
+        assert ask(idle) == b"{}"
+        idle.close()
+
+
+def test_a_body_where_there_is_none_ends_the_connection() -> None:
+    answer = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n{}"
+    with Peer([answer], [ANSWER]).serving() as peer:
+        idle = peer.idle
+        assert ask(idle) == b""
+        assert ask(idle) == b"{}"
+        idle.close()
 
 
 def test_a_long_answer_is_read_to_its_end() -> None:
