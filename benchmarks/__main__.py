@@ -33,6 +33,9 @@ from benchmarks.sides import (
 )
 from benchmarks.streams import streams
 
+STARTS = 3
+"""Starts on each side in each round, one at a time: a start varies by a tenth from one to the next."""
+
 SWITCHES = 10
 """Pauses and resumes of one container in a row, on each side in each round: they are short, and vary."""
 
@@ -60,16 +63,23 @@ def measure_actions(sides: Sequence[Side], rounds: int, clean: Callable[[], None
     """Start, pause and resume one at a time; each round begins with another side, so that none is always first."""
     times: Times = defaultdict(list)
     for number in range(rounds):
-        for side in rotated(sides, number):
-            container, spent = timed(side.start)
-            times["start", side.name].append(spent)
-            if not isinstance(side, CommandLine):
-                for _ in range(SWITCHES):
-                    for action, call in (("pause", side.pause), ("resume", side.resume)):
-                        time.sleep(SETTLE)
-                        times[action, side.name].append(timed(lambda: call(container))[1])  # noqa: B023
-            clean()
+        for turn in range(STARTS):
+            for side in rotated(sides, number + turn):
+                container, spent = timed(side.start)
+                times["start", side.name].append(spent)
+                if turn == 0 and not isinstance(side, CommandLine):
+                    for action, took in switched(side, container):
+                        times[action, side.name].append(took)
+                clean()
     return times
+
+
+def switched(side: Side, container: str) -> Iterator[tuple[str, float]]:
+    """Pause and resume it ``SWITCHES`` times; milliseconds of each."""
+    for _ in range(SWITCHES):
+        for action, call in (("pause", side.pause), ("resume", side.resume)):
+            time.sleep(SETTLE)
+            yield action, timed(lambda: call(container))[1]  # noqa: B023
 
 
 def measure_parallel(sides: Sequence[Side], rounds: int, clean: Callable[[], None]) -> Times:
