@@ -48,14 +48,16 @@ class Database:
     def transaction(self) -> Iterator[sa.Connection]:
         """A write transaction: ``BEGIN IMMEDIATE``, since a deferred one can lose its update to another's."""
         with self.connection() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            driver: Any = connection.connection.driver_connection
+            driver.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
             except BaseException:
-                if _in_transaction(connection):
-                    connection.exec_driver_sql("ROLLBACK")
+                # SQLite ends a transaction by itself on some errors, a full disk among them.
+                if driver.in_transaction:
+                    driver.execute("ROLLBACK")
                 raise
-            connection.exec_driver_sql("COMMIT")
+            driver.execute("COMMIT")
 
     def close(self) -> None:
         """Close the connections that aren't in use."""
@@ -67,11 +69,6 @@ class Database:
 def _set_up(connection: sqlite3.Connection, _: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _in_transaction(connection: sa.Connection) -> bool:
-    # SQLite ends a transaction by itself on some errors, a full disk among them.
-    return bool(getattr(connection.connection.driver_connection, "in_transaction", False))
 
 
 class _Lent:

@@ -29,17 +29,19 @@ READYING = "readying"
 DETAIL = "Queued: as many starts are being worked on as may be at once."
 
 _columns = operations.c
-_COUNT = sa.text(
+_COUNT = Prepared.text(
     "SELECT count(*) FROM operations WHERE kind = 'start' AND coalesce(stage, '') NOT IN ('pulling', 'readying')"
 )
-_TURN = sa.text(
+_TURN = Prepared.text(
     "SELECT coalesce("
     " (SELECT max(turn) + 1 FROM operations WHERE kind = 'start' AND owner = :owner AND stage = 'queued'),"
     " (SELECT max(turn) FROM operations WHERE kind = 'start' AND stage IS NULL), 0)"
 )
-_ANY_QUEUED = sa.text("SELECT 1 FROM operations WHERE kind = 'start' AND stage = 'queued' LIMIT 1")
-_AT_WORK = sa.text("SELECT holder, count(*) AS n FROM operations WHERE kind = 'start' AND stage IS NULL GROUP BY 1")
-_NEXT = sa.text(
+_ANY_QUEUED = Prepared.text("SELECT 1 FROM operations WHERE kind = 'start' AND stage = 'queued' LIMIT 1")
+_AT_WORK = Prepared.text(
+    "SELECT holder, count(*) AS n FROM operations WHERE kind = 'start' AND stage IS NULL GROUP BY 1"
+)
+_NEXT = Prepared.text(
     "WITH work AS (SELECT owner, count(*) AS n FROM operations"
     " WHERE kind = 'start' AND stage IS NULL GROUP BY owner),"
     " line AS (SELECT id, owner, holder, turn, queued_at,"
@@ -48,24 +50,24 @@ _NEXT = sa.text(
     " SELECT line.id, line.holder FROM line LEFT JOIN work ON work.owner = line.owner"
     " ORDER BY coalesce(work.n, 0) + line.place, line.turn, line.queued_at, line.id LIMIT :free"
 )
-_REQUEUE = sa.text(
+_REQUEUE = Prepared.text(
     "UPDATE operations SET stage = 'queued', queued_at = 0.0"
     " WHERE kind = 'start' AND stage IS NULL AND holder = :holder"
 )
-_TAKE = (
+_TAKE = Prepared(
     sa.update(operations)
     .where(_columns.id == sa.bindparam("_id"))
-    .values(holder=sa.bindparam("holder"), lease_until=sa.bindparam("lease_until"), stage=None)
+    .values(holder=sa.bindparam("holder"), lease_until=sa.bindparam("lease_until"), stage=sa.null())
     .returning(operations)
 )
-_CLEAR = sa.text("UPDATE runtimes SET status_detail = NULL WHERE runtime_id = :id AND status_detail = :detail")
-_STAGE = (
+_CLEAR = Prepared.text("UPDATE runtimes SET status_detail = NULL WHERE runtime_id = :id AND status_detail = :detail")
+_STAGE = Prepared(
     sa.update(operations)
     .where(_columns.id == sa.bindparam("_id"), _columns.holder == sa.bindparam("_holder"))
     .values(stage=sa.bindparam("stage"), queued_at=sa.bindparam("queued_at"))
 )
-_WITHDRAW = sa.text("DELETE FROM operations WHERE id = :id AND stage IN ('queued', 'readying')")
-_OWN = sa.text("SELECT id FROM operations WHERE kind = 'start' AND holder = :holder AND stage = 'queued'")
+_WITHDRAW = Prepared.text("DELETE FROM operations WHERE id = :id AND stage IN ('queued', 'readying')")
+_OWN = Prepared.text("SELECT id FROM operations WHERE kind = 'start' AND holder = :holder AND stage = 'queued'")
 _STANDING = Prepared(
     sa.select(
         sa.func.count().filter(_columns.stage.is_(None)).label("at_work"),
@@ -98,15 +100,15 @@ class Slots:
 
         A place that a dead process holds counts as taken here; ``grant`` frees it.
         """
-        if not self.places or connection.execute(_COUNT).scalar_one() < self.places:
+        if not self.places or _COUNT.rows(connection)[0][0] < self.places:
             return operation
-        turn = connection.execute(_TURN, {"owner": operation.owner}).scalar_one()
+        turn = _TURN.rows(connection, {"owner": operation.owner})[0][0]
         return dataclasses.replace(operation, stage=QUEUED, queued_at=now, turn=turn)
 
     def any_queued(self) -> bool:
         """Whether a start waits for a place."""
         with self._database.connection() as connection:
-            return connection.execute(_ANY_QUEUED).first() is not None
+            return bool(_ANY_QUEUED.rows(connection))
 
     def standing(self, holder: str) -> tuple[int, int]:
         """How many starts are worked on, and how many wait that this process answers for.
@@ -122,7 +124,7 @@ class Slots:
     def queued_for(self, holder: str) -> set[str]:
         """Ids of the queued starts that this process answers for."""
         with self._database.connection() as connection:
-            return {row[0] for row in connection.execute(_OWN, {"holder": holder})}
+            return {each for (each,) in _OWN.rows(connection, {"holder": holder})}
 
     def grant(self, holder: str, lease_until: float, alive: Alive) -> list[Operation]:
         """Give free places to the starts whose turn it is, as far as they are this process's or a dead one's.
@@ -142,25 +144,26 @@ class Slots:
         with self._database.transaction() as connection:
             for operation_id in self._mine(connection, holder, alive, requeue=True):
                 values = {"_id": operation_id, "holder": holder, "lease_until": lease_until}
-                row = connection.execute(_TAKE, values).one()
-                operation = Operation(**row._asdict())
-                connection.execute(_CLEAR, {"id": operation.key, "detail": DETAIL})
+                row = _TAKE.first(connection, values)
+                assert row is not None
+                operation = Operation(**row)
+                _CLEAR.run(connection, {"id": operation.key, "detail": DETAIL})
                 granted.append(operation)
         return granted
 
     def _mine(self, connection: sa.Connection, holder: str, alive: Alive, *, requeue: bool = False) -> list[str]:
         free = self.places or 1_000_000
-        for at_work in connection.execute(_AT_WORK).all():
-            if alive(at_work.holder):
-                free -= at_work.n
+        for at_work, starts in _AT_WORK.rows(connection):
+            if alive(at_work):
+                free -= starts
             elif requeue:
-                connection.execute(_REQUEUE, {"holder": at_work.holder})
+                _REQUEUE.run(connection, {"holder": at_work})
             else:
-                return [at_work.holder]  # something to do
+                return [at_work]  # something to do
         if free <= 0:
             return []
-        found = connection.execute(_NEXT, {"free": free}).all()
-        return [each.id for each in found if each.holder == holder or not alive(each.holder)]
+        found = _NEXT.rows(connection, {"free": free})
+        return [each for each, its_holder in found if its_holder == holder or not alive(its_holder)]
 
     def requeue(self, operation: Operation, holder: str, lease_until: float, queued_at: float) -> bool:
         """Queue up a start whose holder is gone, under this process; False where another was faster."""
@@ -190,7 +193,7 @@ class Slots:
     def withdraw(self, operation_id: str) -> bool:
         """Delete a start that is queued or waits for its service; False where it doesn't any more."""
         with self._database.connection() as connection:
-            withdrawn = connection.execute(_WITHDRAW, {"id": operation_id}).rowcount == 1
+            withdrawn = _WITHDRAW.run(connection, {"id": operation_id}).rowcount == 1
         self.bell.ring()
         return withdrawn
 
@@ -202,4 +205,4 @@ class Slots:
         self, connection: sa.Connection, operation: Operation, stage: str | None, queued_at: float | None
     ) -> bool:
         values = {"_id": operation.id, "_holder": operation.holder, "stage": stage, "queued_at": queued_at}
-        return connection.execute(_STAGE, values).rowcount == 1
+        return _STAGE.run(connection, values).rowcount == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +36,11 @@ class Prepared:
         self.names = tuple(str(column.keyname) for column in columns)
         self._out = [(index, found) for index, column in enumerate(columns) if (found := _result(column.type))]
 
+    @classmethod
+    def text(cls, sql: str) -> Prepared:
+        """A statement in SQLite's own words, whose values are taken and given as they are."""
+        return cls(sa.text(sql))
+
     def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
         """Execute it."""
         driver: Any = connection.connection.driver_connection
@@ -44,9 +50,13 @@ class Prepared:
         found: sqlite3.Cursor = driver.execute(self.sql, parameters)
         return found
 
+    def rows(self, connection: sa.Connection, values: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
+        """All rows, as the driver gives them."""
+        return self.run(connection, values).fetchall()
+
     def first(self, connection: sa.Connection, values: Mapping[str, Any]) -> dict[str, Any] | None:
         """The first row by column names, None where there is none. Reads to the end, which ends the statement."""
-        rows = self.run(connection, values).fetchall()
+        rows = self.rows(connection, values)
         if not rows:
             return None
         row = list(rows[0])
