@@ -246,7 +246,7 @@ class Settings(BaseSettings):
     )
     max_running: int = Field(0, ge=0, description="Runtimes of all owners that are starting or running.")
     max_starting: int = Field(
-        0, ge=0, description="Starts that are worked on at once, others queue; 0: twice the cores."
+        0, ge=0, description="Starts that are worked on at once, others queue; 0: three times the cores."
     )
 
     builds: Literal["on", "off"] = Field(
@@ -423,7 +423,7 @@ class Settings(BaseSettings):
     @property
     def starting_places(self) -> int:
         """How many starts are worked on at once."""
-        return self.max_starting or 2 * (os.cpu_count() or 1)
+        return self.max_starting or 3 * (os.cpu_count() or 1)
 
     @property
     def request_threads(self) -> int:
