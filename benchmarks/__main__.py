@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -60,7 +61,7 @@ def remove_all(api: docker.APIClient, labels: dict[str, str]) -> None:
 
 
 def measure_actions(sides: Sequence[Side], rounds: int, clean: Callable[[], None]) -> Times:
-    """Start, pause and resume one at a time; each round begins with another side, so that none is always first."""
+    """Start, pause and resume one at a time; each turn begins with another side, so that none is always first."""
     times: Times = defaultdict(list)
     for number in range(rounds):
         for turn in range(STARTS):
@@ -68,18 +69,18 @@ def measure_actions(sides: Sequence[Side], rounds: int, clean: Callable[[], None
                 container, spent = timed(side.start)
                 times["start", side.name].append(spent)
                 if turn == 0 and not isinstance(side, CommandLine):
-                    for action, took in switched(side, container):
+                    for action, took in pauses_and_resumes(side, container):
                         times[action, side.name].append(took)
                 clean()
     return times
 
 
-def switched(side: Side, container: str) -> Iterator[tuple[str, float]]:
+def pauses_and_resumes(side: Side, container: str) -> Iterator[tuple[str, float]]:
     """Pause and resume it ``SWITCHES`` times; milliseconds of each."""
     for _ in range(SWITCHES):
         for action, call in (("pause", side.pause), ("resume", side.resume)):
             time.sleep(SETTLE)
-            yield action, timed(lambda: call(container))[1]  # noqa: B023
+            yield action, timed(partial(call, container))[1]
 
 
 def measure_parallel(sides: Sequence[Side], rounds: int, clean: Callable[[], None]) -> Times:
@@ -126,7 +127,7 @@ def run_of(api: docker.APIClient) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--rounds", default=20, show_default=True, help="Times that each action is measured on each side.")
+@click.option("--rounds", default=20, show_default=True, help="Each three starts, ten pauses and ten resumes a side.")
 @click.option("--parallel-rounds", default=0, help="Times 16 parallel starts; 0: a quarter of the rounds.")
 @click.option("--read-rounds", default=3, show_default=True, help="Times that reads are measured.")
 @click.option("--seconds", default=4.0, show_default=True, help="Seconds of reads, each time.")

@@ -3,7 +3,7 @@
 PERF: what urllib3 and requests do around it (a pool's queue, a response of their own with headers copied twice, a
 second packet for the body) takes as long as the rest of a short call. What isn't short, or needs more of HTTP than
 this, goes through them. Answers are parsed by llhttp (``httptools``): ``http.client`` reads a head by the parser of
-e-mails, three times as slow when caches are cold.
+e-mails, three times as slow when caches are cold. Streams of the engine are h11's (``engine.docker_streams``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 from requests.exceptions import InvalidHeader
 from urllib3.connection import HTTPConnection
 from urllib3.util.connection import is_connection_dropped
@@ -25,7 +25,7 @@ PIECE = 65_536
 LONGEST_HEAD = 1 << 20
 """Bytes of an answer's head; a longer one is none."""
 
-_BODILESS = (204, 304)
+BODILESS = (204, 304)
 """Statuses without a body, whatever length their heads tell (RFC 9112, section 6.3)."""
 
 
@@ -80,14 +80,14 @@ class Answer:
         reason: the phrase beside it.
         headers: names and values, in their order.
         body: all of it.
-        goes_on: whether its connection can be used again.
+        keep_alive: whether the peer keeps its connection open.
     """
 
     status: int
     reason: str
     headers: list[tuple[str, str]]
     body: bytes = field(repr=False)
-    goes_on: bool
+    keep_alive: bool
 
     def header(self, name: str) -> str | None:
         """The first value of a header; its name in lower case."""
@@ -140,7 +140,7 @@ def exchange(
     except BaseException:
         connection.close()
         raise
-    if answer.goes_on and sent:
+    if answer.keep_alive and sent:
         idle.give(connection)
     else:
         connection.close()
@@ -155,75 +155,87 @@ def _read(peer: socket.socket, method: str) -> Answer:
         while not reading.complete:
             piece = peer.recv(PIECE)
             if not piece:
-                reading.ends()
+                reading.eof()
                 break
             parser.feed_data(piece)
             read += len(piece)
-            if not reading.headed and read > LONGEST_HEAD:
+            if not reading.head_complete and read > LONGEST_HEAD:
                 raise http.client.LineTooLong("header")
     except (HttpParserError, HttpParserUpgrade) as error:
+        if isinstance(error, HttpParserCallbackError) and error.__context__ is not None:
+            raise error.__context__ from None  # of this module's own, or of whoever interrupts it
         if not reading.complete:
             raise http.client.BadStatusLine(str(error)) from error
-        reading.goes_on = False  # it was followed by something
+        reading.keep_alive = False  # it was followed by something
     finally:
-        reading.parser = None  # which refers to what is being read
-    return Answer(reading.status, reading.reason, reading.headers, b"".join(reading.pieces), reading.goes_on)
+        reading.parser = None  # each holds the other, and the collector would have to free them
+    return Answer(reading.status, reading.reason, reading.headers, b"".join(reading.pieces), reading.keep_alive)
 
 
 class _Reading:
-    """What the parser has told of an answer so far."""
+    """What the parser has told of an answer so far; ``on_`` are its callbacks (httptools' ``HttpResponseParser``)."""
 
-    __slots__ = ("bodiless", "complete", "goes_on", "headed", "headers", "parser", "pieces", "reason", "status")
+    __slots__ = (
+        "bodiless",
+        "complete",
+        "head_complete",
+        "headers",
+        "keep_alive",
+        "parser",
+        "pieces",
+        "reason",
+        "status",
+    )
 
     def __init__(self, method: str) -> None:
         self.bodiless = method == "HEAD"
         self.parser: HttpResponseParser | None = None
         self.pieces: list[bytes] = []
-        self.headed = self.complete = self.goes_on = False
+        self.head_complete = self.complete = self.keep_alive = False
         self._begin()
 
     def _begin(self) -> None:
         self.status, self.reason = 0, ""
         self.headers: list[tuple[str, str]] = []
 
-    def ends(self) -> None:
+    def eof(self) -> None:
         """The connection has ended; where the head tells no length, so has the answer.
 
         Raises:
             http.client.HTTPException: it was cut short.
         """
-        if not (self.headed or self.headers or self.reason):
+        if not (self.head_complete or self.headers or self.reason):
             raise http.client.RemoteDisconnected("The connection ended before an answer.")
         framed = _first(self.headers, "content-length") or _first(self.headers, "transfer-encoding")
-        if framed or not self.headed:
+        if framed or not self.head_complete:
             raise http.client.IncompleteRead(b"".join(self.pieces))
-        self.goes_on = False
+        self.keep_alive = False
 
     def on_message_begin(self) -> None:
         if self.complete:  # what follows belongs to no answer
-            self.goes_on = False
+            self.keep_alive = False
 
     def on_status(self, text: bytes) -> None:
         if not self.complete:
             self.reason += text.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.headed:  # trailers tell nothing
+        if not self.head_complete:  # trailers tell nothing
             self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         if self.complete:
             return
         assert self.parser is not None
-        self.headed, self.status = True, self.parser.get_status_code()
+        self.head_complete, self.status = True, self.parser.get_status_code()
         if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
             raise http.client.BadStatusLine("101 in place of an answer")
-        self.goes_on = self.parser.should_keep_alive()
-        self.complete = self.status >= http.HTTPStatus.OK and (self.bodiless or self.status in _BODILESS)
+        self.keep_alive = self.parser.should_keep_alive()
+        self.complete = self.status >= http.HTTPStatus.OK and (self.bodiless or self.status in BODILESS)
 
     def on_body(self, piece: bytes) -> None:
         if self.complete:
-            self.goes_on = False
+            self.keep_alive = False
         else:
             self.pieces.append(piece)
 
@@ -231,7 +243,7 @@ class _Reading:
         if self.status >= http.HTTPStatus.OK:
             self.complete = True
         else:  # an interim answer, which another follows
-            self.headed = False
+            self.head_complete = False
             self._begin()
 
 

@@ -21,7 +21,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ReadTimeoutError
 
 from runtime_server._version import __version__
-from runtime_server.client.adapter import Fetched, OneServerAdapter
+from runtime_server.client.adapter import OneServerAdapter, Received
 from runtime_server.client.endpoint import Endpoint
 from runtime_server.client.retry import RetryBudget, RetryPolicy, call_with_retries
 from runtime_server.errors import (
@@ -32,14 +32,12 @@ from runtime_server.errors import (
     ServerUnreachable,
     TransportError,
 )
+from runtime_server.exchange import BODILESS
 
 PIECE = 65536
 """Bytes of a body that are read at once."""
 STREAM_SILENCE = 60.0
 """Seconds that a stream may say nothing: several of the server's heartbeats."""
-
-_BODILESS = (204, 304)
-"""Statuses whose answers have no body, and need no length (RFC 9112, section 6.3)."""
 
 T = TypeVar("T")
 Timeout = float | tuple[float | None, float | None] | None
@@ -230,13 +228,13 @@ class Transport:
         timeout: tuple[float | None, float | None],
         *,
         stream: bool = False,
-    ) -> requests.Response | Fetched:
+    ) -> Received:
         settings = {**self._settings, "stream": True} if stream else self._settings
         with ExitStack() as opened:
             request = self._prepare(call, request_id, number)
             if call.source is not None:
                 request.body = opened.enter_context(closing(call.source.open()))  # type: ignore[assignment]
-            response: requests.Response | Fetched
+            response: Received
             if self._adapter is not None:
                 response = self._adapter.fetch(self.session, request, timeout=timeout, **settings)
             else:
@@ -307,7 +305,7 @@ class Transport:
             return {"proxies": session.proxies, "verify": session.verify, "cert": session.cert, "stream": False}
         return dict(session.merge_environment_settings(url, {}, False, None, None))
 
-    def _refusal(self, response: requests.Response | Fetched) -> RuntimeClientError:
+    def _refusal(self, response: Received) -> RuntimeClientError:
         status = response.status_code
         if 300 <= status < 400:
             return IncompatibleServer(
@@ -337,7 +335,7 @@ class Transport:
         return failure
 
 
-def check_whole(response: requests.Response | Fetched) -> None:
+def check_whole(response: Received) -> None:
     """Raise ``ServerUnreachable`` where the body is shorter than its ``Content-Length``, or is half a JSON text.
 
     RFC 9112, section 8: such a message is incomplete. An adapter may not enforce it.
@@ -348,7 +346,7 @@ def check_whole(response: requests.Response | Fetched) -> None:
     if length.isdecimal() and not encoded and len(body) != int(length):
         raise ServerUnreachable(f"the answer broke off: {len(body)} of {length} bytes")
     chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    unframed = not length and not chunked and response.status_code not in _BODILESS
+    unframed = not length and not chunked and response.status_code not in BODILESS
     # Without a length the end of the connection ends the body. Headers that broke off look like that too, with no
     # body, and any of them may be the half one.
     claims_json = not body or "json" in response.headers.get("Content-Type", "json")

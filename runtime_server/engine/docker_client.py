@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import socket
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
-from urllib.parse import urlencode
+from collections.abc import Callable
 
 import docker.errors
 import requests
 import requests.adapters
 from docker import APIClient
 from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERSION
-from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import compare_version
 
 from runtime_server.engine import answers
 from runtime_server.engine.answers import mapped
 from runtime_server.engine.discovery import discover
+from runtime_server.engine.socket_client import SocketClient, response
 from runtime_server.errors import EngineUnreachable
-from runtime_server.exchange import Answer, Idle, exchange
 
 PING_TIMEOUT = 5.0
 """Seconds: an engine that takes longer to say who it is isn't ready."""
-_WHOLE = frozenset({"params", "data", "json", "headers", "timeout", "stream", "allow_redirects"})
-"""Options of requests that say no more than what to send. Engines redirect nobody who asks for a clean path."""
 
 
 class LazyClient:
@@ -37,7 +30,7 @@ class LazyClient:
     Args:
         address: of the engine, as in ``DOCKER_HOST``; empty: discovered.
         timeout: seconds that one call may take.
-        pool_size: connections kept.
+        pool_size: connections kept, and on a socket as many again for streams.
     """
 
     def __init__(self, address: str, timeout: float, pool_size: int) -> None:
@@ -74,7 +67,7 @@ class LazyClient:
         endpoint = discover(self._address)
         try:
             if endpoint.socket is not None:
-                return _SocketClient(endpoint.socket, version, timeout, self._pool_size)
+                return SocketClient(endpoint.socket, version, timeout, self._pool_size)
             client = APIClient(
                 base_url=endpoint.address,
                 version=version,
@@ -113,17 +106,17 @@ def post_empty(client: APIClient, path: str, meanwhile: Callable[[], object] | N
     Args:
         client: the process's.
         path: without the version.
-        meanwhile: called while the engine works, or before it is asked where only whole requests can be sent.
+        meanwhile: called while the engine works; before it is asked where it is behind TCP, TLS or ssh.
 
     Raises:
         docker.errors.APIError: it is an error.
         OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is no answer.
     """
     address = url(client, path)
-    if isinstance(client, _SocketClient):
-        answer = client.exchange("POST", address, timeout=client.timeout, meanwhile=meanwhile)
-        if answer.status >= 400:
-            check(_response(address, answer))
+    if isinstance(client, SocketClient):
+        answer = client.ask("POST", address, timeout=client.timeout, meanwhile=meanwhile)
+        if answer.status >= 400:  # PERF: else nobody needs a response
+            check(response(address, answer))
         return
     if meanwhile is not None:
         meanwhile()
@@ -142,128 +135,3 @@ def check(response: requests.Response) -> requests.Response:
         with contextlib.closing(response):
             docker.errors.create_api_error_from_http_exception(error)
     return response
-
-
-def _response(address: str, answer: Answer) -> requests.Response:
-    """The answer as docker-py knows it."""
-    made = requests.Response()
-    made.status_code, made.reason, made.url = answer.status, answer.reason, address
-    made.headers.update(answer.headers)
-    made._content = answer.body
-    return made
-
-
-class _Connection(UnixHTTPConnection):
-    """Gives the socket back where there is no engine; docker-py's leaves that to the garbage collector."""
-
-    def connect(self) -> None:
-        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connecting.settimeout(self.timeout)
-            connecting.connect(self.unix_socket)
-        except BaseException:
-            connecting.close()
-            raise
-        self.sock = connecting
-
-
-class _Pool(UnixHTTPConnectionPool):
-    def _new_conn(self) -> Any:
-        return _Connection(self.base_url, self.socket_path, self.timeout)  # type: ignore[arg-type]
-
-
-class _OnePoolAdapter(UnixHTTPAdapter):
-    """Keeps one pool of connections for the socket.
-
-    docker-py's own keeps one for each URL: it connects anew for each container, and closes a pool that another thread
-    may be using once there are 25.
-    """
-
-    def __init__(self, path: str, timeout: float, pool_size: int) -> None:
-        super().__init__(f"http+unix://{path}", max_pool_size=pool_size)
-        self._pool = _Pool("http+docker://localhost", path, timeout, maxsize=pool_size)  # type: ignore[arg-type]
-        # The adapter's close() closes what is in here.
-        self.pools["all"] = self._pool
-
-    def get_connection(self, url: str | bytes, proxies: Mapping[str, str] | None = None) -> Any:  # noqa: ARG002
-        return self._pool
-
-
-class _SocketClient(APIClient):
-    """docker-py's client for a Unix socket, whose calls with a whole request and a whole answer are short.
-
-    PERF: what ``Session.request`` does besides sending (merging settings, cookies and hooks, looking for redirects)
-    costs half a millisecond, in calls that take one to ten; what its adapter, the pool and urllib3 do, as much again
-    (see ``runtime_server.exchange``). A start has three of them.
-
-    Args:
-        path: of the socket.
-        version: of the API.
-        timeout: seconds that one call may take.
-        pool_size: connections kept.
-    """
-
-    def __init__(self, path: str, version: str, timeout: float, pool_size: int) -> None:
-        super().__init__(
-            base_url=f"unix://{path}",
-            version=version,
-            timeout=timeout,  # type: ignore[arg-type]  # requests takes fractions
-        )
-        # Proxies and .netrc of the environment are looked up at each call, and are none of a socket's business.
-        self.trust_env = False
-        self.headers["Accept-Encoding"] = "identity"  # no engine compresses, and nobody here would unpack it
-        self.mount("http+docker://", _OnePoolAdapter(path, timeout, pool_size))
-        self._idle = Idle(lambda: _Connection("http+docker://localhost", path, timeout), pool_size)  # type: ignore[arg-type]
-        self._usual = {"Host": "localhost", **{name: str(value) for name, value in self.headers.items()}}
-
-    def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
-        """As ``Session.request``; streams, and bodies that are read while they are sent, are left to it.
-
-        Raises:
-            OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is no answer. (Those of requests
-                are ``OSError`` themselves.)
-        """
-        body, params = options.get("data"), options.get("params") or {}
-        plain = isinstance(body, str | bytes | None) and isinstance(params, Mapping)
-        if options.get("stream") or not plain or not options.keys() <= _WHOLE:
-            return super().request(method, url, **options)
-        headers = dict(options.get("headers") or {})
-        if options.get("json") is not None:
-            body = json.dumps(options["json"])
-            headers.setdefault("Content-Type", "application/json")
-        query = urlencode({name: value for name, value in params.items() if value is not None}, doseq=True)
-        address = f"{url}?{query}" if query else url
-        answer = self.exchange(method, address, headers=headers, body=body, timeout=options.get("timeout"))
-        return _response(address, answer)
-
-    def exchange(
-        self,
-        method: str,
-        url: str,
-        *,
-        timeout: float | tuple[float | None, float | None] | None,
-        headers: Mapping[str, str] | None = None,
-        body: str | bytes | None = None,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> Answer:
-        """Send a request, do something else, and read the answer.
-
-        Raises:
-            OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is none.
-        """
-        sent = body.encode() if isinstance(body, str) else body
-        length = {} if sent is None and method in ("GET", "HEAD") else {"Content-Length": str(len(sent or b""))}
-        return exchange(
-            self._idle,
-            method,
-            url.removeprefix(self.base_url),
-            {**self._usual, **length, **(headers or {})},
-            body=sent,
-            timeouts=timeout if isinstance(timeout, tuple) else (timeout, timeout),
-            meanwhile=meanwhile,
-        )
-
-    def close(self) -> None:
-        """Close all connections."""
-        super().close()
-        self._idle.close()

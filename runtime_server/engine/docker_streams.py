@@ -1,7 +1,8 @@
 """A request to the engine on a connection of its own, whose answer is read as it comes, or which is taken over.
 
 Not through requests: http.client reads ahead into a buffer that nobody can wait for with a time limit of their own,
-and of a connection that is taken over (``Upgrade: tcp``) it may keep the first bytes. h11 is the protocol alone.
+and of a connection that is taken over (``Upgrade: tcp``) it may keep the first bytes. h11 is the protocol alone, and
+is asked for what it has read instead of calling back, which suits one who waits for more than the peer.
 """
 
 from __future__ import annotations

@@ -38,9 +38,7 @@ _TURN = Prepared.text(
     " (SELECT max(turn) FROM operations WHERE kind = 'start' AND stage IS NULL), 0)"
 )
 _ANY_QUEUED = Prepared.text("SELECT 1 FROM operations WHERE kind = 'start' AND stage = 'queued' LIMIT 1")
-_AT_WORK = Prepared.text(
-    "SELECT holder, count(*) AS n FROM operations WHERE kind = 'start' AND stage IS NULL GROUP BY 1"
-)
+_AT_WORK = Prepared.text("SELECT holder, count(*) FROM operations WHERE kind = 'start' AND stage IS NULL GROUP BY 1")
 _NEXT = Prepared.text(
     "WITH work AS (SELECT owner, count(*) AS n FROM operations"
     " WHERE kind = 'start' AND stage IS NULL GROUP BY owner),"
@@ -57,7 +55,7 @@ _REQUEUE = Prepared.text(
 _TAKE = Prepared(
     sa.update(operations)
     .where(_columns.id == sa.bindparam("_id"))
-    .values(holder=sa.bindparam("holder"), lease_until=sa.bindparam("lease_until"), stage=sa.null())
+    .values(holder=sa.bindparam("holder"), lease_until=sa.bindparam("lease_until"), stage=None)
     .returning(operations)
 )
 _CLEAR = Prepared.text("UPDATE runtimes SET status_detail = NULL WHERE runtime_id = :id AND status_detail = :detail")
@@ -153,13 +151,13 @@ class Slots:
 
     def _mine(self, connection: sa.Connection, holder: str, alive: Alive, *, requeue: bool = False) -> list[str]:
         free = self.places or 1_000_000
-        for at_work, starts in _AT_WORK.rows(connection):
-            if alive(at_work):
+        for its_holder, starts in _AT_WORK.rows(connection):
+            if alive(its_holder):
                 free -= starts
             elif requeue:
-                _REQUEUE.run(connection, {"holder": at_work})
+                _REQUEUE.run(connection, {"holder": its_holder})
             else:
-                return [at_work]  # something to do
+                return [its_holder]  # something to do
         if free <= 0:
             return []
         found = _NEXT.rows(connection, {"free": free})

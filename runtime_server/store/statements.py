@@ -1,7 +1,7 @@
-"""Core statements, compiled once and run on the driver.
+"""Statements that are compiled once and run on the driver.
 
 PERF: what SQLAlchemy does for each execution (looking the compiled form up, making a context and a result) costs
-several times what SQLite does for a row by its key, and a pause makes five such calls.
+several times what SQLite does for a row by its key, and a pause makes five such calls, a start that queues thirty.
 """
 
 from __future__ import annotations
@@ -18,11 +18,18 @@ _DIALECT = SQLiteDialect_pysqlite(paramstyle="named")
 _Processor = Callable[[Any], Any]
 
 
+def driver(connection: sa.Connection) -> sqlite3.Connection:
+    """The driver's own connection."""
+    found: Any = connection.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
+
+
 class Prepared:
     """A statement with named parameters, and the conversions that its columns' types ask for.
 
     Args:
-        statement: a select, insert, update or delete of Core; all its values are ``bindparam``s.
+        statement: a select, insert, update or delete of Core. Its values are ``bindparam``s, or the same each time.
     """
 
     def __init__(self, statement: sa.sql.expression.Executable) -> None:
@@ -30,7 +37,7 @@ class Prepared:
         compiled = statement.compile(dialect=_DIALECT)
         assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
         self.sql = str(compiled)
-        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._fixed = {name: bound.value for bound, name in compiled.bind_names.items() if not bound.required}
         self._into = _used({name: _bind(bound.type) for bound, name in compiled.bind_names.items()})
         columns = compiled._result_columns or []
         self.names = tuple(str(column.keyname) for column in columns)
@@ -38,20 +45,21 @@ class Prepared:
 
     @classmethod
     def text(cls, sql: str) -> Prepared:
-        """A statement in SQLite's own words, whose values are taken and given as they are."""
+        """A statement in SQLite's own words: no value is converted, and its rows have no names (see ``rows``)."""
         return cls(sa.text(sql))
 
     def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
         """Execute it."""
-        driver: Any = connection.connection.driver_connection
         parameters = {**self._fixed, **values}
         for name, convert in self._into.items():
             parameters[name] = convert(parameters[name])
-        found: sqlite3.Cursor = driver.execute(self.sql, parameters)
+        found: sqlite3.Cursor = driver(connection).execute(self.sql, parameters)
         return found
 
-    def rows(self, connection: sa.Connection, values: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
-        """All rows, as the driver gives them."""
+    def rows(
+        self, connection: sa.Connection, values: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[tuple[Any, ...]]:
+        """All rows as the driver gives them, unlike ``first`` neither named nor converted."""
         return self.run(connection, values).fetchall()
 
     def first(self, connection: sa.Connection, values: Mapping[str, Any]) -> dict[str, Any] | None:

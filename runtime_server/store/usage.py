@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from runtime_server.errors import QuotaExceeded
 from runtime_server.store.records import Record
+from runtime_server.store.statements import Prepared
 
 RESUME = "resume"
 """Kind of the operation by which a resume reserves its place among those that run."""
@@ -64,27 +65,27 @@ class Limits:
             cpus = whole_cpus if record.cpus is None else record.cpus
             memory = whole_memory if record.memory is None else record.memory
             values = {"owner": record.owner, "whole_cpus": whole_cpus, "whole_memory": whole_memory}
-            used = connection.execute(_OWNERS, values).one()
-            _compare("max_runtimes", self.max_runtimes, used.runtimes, 1)
-            _compare("max_running", self.max_running, used.running + used.resuming, 1)
-            _compare("max_cpus", self.max_cpus, used.cpus, cpus)
-            _compare("max_memory", self.max_memory, used.memory, memory)
+            ((runtimes, running, given_cpus, given_memory, resuming),) = _OWNERS.rows(connection, values)
+            _compare("max_runtimes", self.max_runtimes, runtimes, 1)
+            _compare("max_running", self.max_running, running + resuming, 1)
+            _compare("max_cpus", self.max_cpus, given_cpus, cpus)
+            _compare("max_memory", self.max_memory, given_memory, memory)
         if self.host_max_running:
-            running = connection.execute(_HOSTS).scalar_one()
+            ((running,),) = _HOSTS.rows(connection)
             _compare("host_max_running", self.host_max_running, running, 1)
 
 
-_OWNERS = sa.text(
-    "SELECT count(*) AS runtimes,"
-    " coalesce(sum(status IN ('starting', 'running')), 0) AS running,"
+_OWNERS = Prepared.text(
+    "SELECT count(*),"
+    " coalesce(sum(status IN ('starting', 'running')), 0),"
     " coalesce(sum(CASE WHEN status IN ('starting', 'running', 'paused') "
-    " THEN coalesce(cpus, :whole_cpus) END), 0) AS cpus,"
+    " THEN coalesce(cpus, :whole_cpus) END), 0),"
     " coalesce(sum(CASE WHEN status IN ('starting', 'running', 'paused') "
-    " THEN coalesce(memory, :whole_memory) END), 0) AS memory,"
-    " (SELECT count(*) FROM operations WHERE kind = 'resume' AND owner = :owner) AS resuming"
+    " THEN coalesce(memory, :whole_memory) END), 0),"
+    " (SELECT count(*) FROM operations WHERE kind = 'resume' AND owner = :owner)"
     " FROM runtimes WHERE owner = :owner AND status <> 'removed'"
 )
-_HOSTS = sa.text(
+_HOSTS = Prepared.text(
     "SELECT (SELECT count(*) FROM runtimes WHERE status IN ('starting', 'running'))"
     " + (SELECT count(*) FROM operations WHERE kind = 'resume')"
 )

@@ -23,6 +23,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Set-Cookie", "backend=b7; Path=/")
+        self.send_header("Set-Cookie", "zone=z1; Path=/")
         self.end_headers()
         self.wfile.write(body)
 
@@ -41,13 +42,13 @@ def url() -> Iterator[str]:
         thread.join()
 
 
-def test_one_connection_serves_all_calls_and_keeps_a_balancers_cookie(url: str) -> None:
+def test_one_connection_serves_all_calls_and_keeps_a_balancers_cookies(url: str) -> None:
     with RuntimeServerClient(f"{url}/below", api_key="k") as client:
         for _ in range(3):
             assert client.health().status == "ok"
     paths, cookies, ports = zip(*Handler.asked, strict=True)
     assert set(paths) == {"/below/healthz"}
-    assert cookies == (None, "backend=b7", "backend=b7")
+    assert cookies == (None, *["backend=b7; zone=z1"] * 2)
     assert len(set(ports)) == 1
 
 

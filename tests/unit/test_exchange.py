@@ -119,10 +119,12 @@ def test_nothing_is_smuggled_into_the_head(target: str, headers: dict[str, str])
 
 
 def test_an_answer_that_comes_before_the_whole_body_counts() -> None:
-    refused = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    refused = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n"
     with Peer([refused]).serving() as peer:
-        answer = exchange(peer.idle, "POST", "/", {}, body=bytes(20_000_000), timeouts=(WAIT, WAIT))
+        idle = peer.idle
+        answer = exchange(idle, "POST", "/", {}, body=bytes(20_000_000), timeouts=(WAIT, WAIT))
     assert answer.status == 413
+    assert not idle._kept  # where a part of the body may be on its way
 
 
 def test_a_peer_that_says_nothing_is_a_timeout() -> None:
@@ -206,6 +208,21 @@ def test_a_connection_that_ends_or_says_more_than_was_asked_is_not_used_again(an
         idle.close()
 
 
+def test_another_protocol_is_no_answer() -> None:
+    peer = Peer([b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
+    with peer.serving(), pytest.raises(http.client.BadStatusLine, match="101 in place of an answer"):
+        ask(peer.idle)
+
+
+def test_who_is_interrupted_while_an_answer_is_read_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("runtime_server.exchange._Reading.on_headers_complete", interrupt)
+    with Peer([ANSWER]).serving() as peer, pytest.raises(KeyboardInterrupt):
+        ask(peer.idle)
+
+
 def test_an_answer_comes_in_pieces_of_any_size() -> None:
     ours, theirs = socket.socketpair()
     whole = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nX-Request-ID: abc\r\nContent-Length: 2\r\n\r\n{}"
@@ -221,7 +238,7 @@ def test_an_answer_comes_in_pieces_of_any_size() -> None:
         sender.start()
         answer = exchange(Idle(lambda: connection, 1), "GET", "/", {}, timeouts=(WAIT, WAIT))
         sender.join(WAIT)
-    assert (answer.status, answer.reason, answer.body, answer.goes_on) == (404, "Not Found", b"{}", True)
+    assert (answer.status, answer.reason, answer.body, answer.keep_alive) == (404, "Not Found", b"{}", True)
     assert answer.headers == [("X-Request-ID", "abc"), ("Content-Length", "2")]
     assert (answer.header("x-request-id"), answer.header("etag")) == ("abc", None)
 

@@ -106,5 +106,13 @@ def test_what_runtimes_addresses_are_made_of(settings: dict[str, Any], secure: b
     assert not Settings().routed
 
 
+def test_starts_at_once_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    assert Settings().starting_places == 15
+    assert Settings(max_starting=2).starting_places == 2
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert Settings().starting_places == 3
+
+
 def test_keys_are_not_in_the_representation() -> None:
     assert "hush" not in repr(Settings(api_keys="ci:hush"))
