@@ -14,8 +14,9 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import wraps
 
-from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from requests.exceptions import InvalidHeader
 from urllib3.connection import HTTPConnection
 from urllib3.util.connection import is_connection_dropped
@@ -162,14 +163,28 @@ def _read(peer: socket.socket, method: str) -> Answer:
             if not reading.head_complete and read > LONGEST_HEAD:
                 raise http.client.LineTooLong("header")
     except (HttpParserError, HttpParserUpgrade) as error:
-        if isinstance(error, HttpParserCallbackError) and error.__context__ is not None:
-            raise error.__context__ from None  # of this module's own, or of whoever interrupts it
+        if reading.raised is not None:
+            raise reading.raised from None
         if not reading.complete:
             raise http.client.BadStatusLine(str(error)) from error
         reading.keep_alive = False  # it was followed by something
     finally:
-        reading.parser = None  # each holds the other, and the collector would have to free them
+        reading.parser = reading.raised = None  # what holds the other, the collector would have to free
     return Answer(reading.status, reading.reason, reading.headers, b"".join(reading.pieces), reading.keep_alive)
+
+
+def _kept(callback: Callable[..., None]) -> Callable[..., None]:
+    """Keep what a callback raises, an interrupt above all: of the parser comes an error of its own."""
+
+    @wraps(callback)
+    def keeping(reading: _Reading, *told: bytes) -> None:
+        try:
+            callback(reading, *told)
+        except BaseException as error:
+            reading.raised = error
+            raise
+
+    return keeping
 
 
 class _Reading:
@@ -183,6 +198,7 @@ class _Reading:
         "keep_alive",
         "parser",
         "pieces",
+        "raised",
         "reason",
         "status",
     )
@@ -190,6 +206,7 @@ class _Reading:
     def __init__(self, method: str) -> None:
         self.bodiless = method == "HEAD"
         self.parser: HttpResponseParser | None = None
+        self.raised: BaseException | None = None
         self.pieces: list[bytes] = []
         self.head_complete = self.complete = self.keep_alive = False
         self._begin()
@@ -211,18 +228,22 @@ class _Reading:
             raise http.client.IncompleteRead(b"".join(self.pieces))
         self.keep_alive = False
 
+    @_kept
     def on_message_begin(self) -> None:
         if self.complete:  # what follows belongs to no answer
             self.keep_alive = False
 
+    @_kept
     def on_status(self, text: bytes) -> None:
         if not self.complete:
             self.reason += text.decode("latin-1")
 
+    @_kept
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.head_complete:  # trailers tell nothing
             self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
+    @_kept
     def on_headers_complete(self) -> None:
         if self.complete:
             return
@@ -230,15 +251,23 @@ class _Reading:
         self.head_complete, self.status = True, self.parser.get_status_code()
         if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
             raise http.client.BadStatusLine("101 in place of an answer")
-        self.keep_alive = self.parser.should_keep_alive()
+        self.keep_alive = self.parser.should_keep_alive() or (self.bodiless and self._is_persistent())
         self.complete = self.status >= http.HTTPStatus.OK and (self.bodiless or self.status in BODILESS)
 
+    def _is_persistent(self) -> bool:
+        """Whether the connection stays open after an answer to HEAD, which needs no length (RFC 9112, 9.3)."""
+        assert self.parser is not None
+        named = _first(self.headers, "connection") or ""
+        return self.parser.get_http_version() == "1.1" and "close" not in named.lower()
+
+    @_kept
     def on_body(self, piece: bytes) -> None:
         if self.complete:
             self.keep_alive = False
         else:
             self.pieces.append(piece)
 
+    @_kept
     def on_message_complete(self) -> None:
         if self.status >= http.HTTPStatus.OK:
             self.complete = True

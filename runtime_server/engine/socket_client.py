@@ -16,10 +16,7 @@ from requests.utils import get_encoding_from_headers
 from runtime_server.exchange import Answer, Idle, exchange
 
 _OPTIONS = frozenset({"params", "data", "json", "headers", "timeout", "stream", "allow_redirects"})
-"""Options of ``Session.request`` that ``SocketClient.request`` sees to; what has others goes to requests.
-
-Of ``allow_redirects`` nothing comes: engines redirect nobody who asks for a clean path.
-"""
+"""Options of ``Session.request`` that ``SocketClient.request`` sees to; what has others goes to requests."""
 
 
 class _Connection(UnixHTTPConnection):
@@ -92,17 +89,17 @@ class SocketClient(APIClient):
             OSError, http.client.HTTPException, urllib3.exceptions.HTTPError: there is no answer. (Those of requests
                 are ``OSError`` themselves.)
         """
-        body, params = options.get("data"), options.get("params") or {}
-        plain = isinstance(body, str | bytes | None) and isinstance(params, Mapping)
-        if options.get("stream") or not plain or not options.keys() <= _OPTIONS:
+        if not _is_plain(url, options):
             return super().request(method, url, **options)
-        headers = dict(options.get("headers") or {})
+        body, params, headers = options.get("data"), options.get("params") or {}, dict(options.get("headers") or {})
         if options.get("json") is not None:
             body = json.dumps(options["json"])
             headers.setdefault("Content-Type", "application/json")
         query = urlencode({name: value for name, value in params.items() if value is not None}, doseq=True)
         address = f"{url}?{query}" if query else url
         answer = self.ask(method, address, headers=headers, body=body, timeout=options.get("timeout"))
+        if 300 <= answer.status < 400 and answer.status != 304:
+            return super().request(method, url, **options)
         return response(address, answer)
 
     def ask(
@@ -138,6 +135,18 @@ class SocketClient(APIClient):
         """Close all connections."""
         super().close()
         self._idle.close()
+
+
+def _is_plain(url: str, options: Mapping[str, Any]) -> bool:
+    """Whether it says no more than what to send, and in no way that requests would have to translate."""
+    return (
+        not options.get("stream")
+        and options.keys() <= _OPTIONS
+        and isinstance(options.get("data"), str | bytes | None)
+        and isinstance(options.get("params"), Mapping | None)
+        and "?" not in url
+        and all(isinstance(value, str) for value in (options.get("headers") or {}).values())
+    )
 
 
 def response(address: str, answer: Answer) -> requests.Response:

@@ -161,13 +161,29 @@ def test_a_head_has_no_body(engine: SocketEngine, client: APIClient) -> None:
     assert client.get(url(client, "/x"), timeout=WAIT).json() == []
 
 
-@pytest.mark.parametrize("options", [{"data": iter([b"a", b"b"])}, {"cookies": {"a": "b"}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"data": iter([b"a", b"b"])},
+        {"cookies": {"a": "b"}},
+        {"params": [("a", "b")]},
+        {"headers": {"X-Registry-Auth": b"e30="}},
+        {"headers": {"Accept": None}},
+    ],
+)
 def test_what_is_no_whole_request_is_left_to_requests(
     engine: SocketEngine, client: APIClient, options: dict[str, Any]
 ) -> None:
     engine.answers = [answer(b"{}")]
     assert client.put(url(client, "/x"), timeout=WAIT, **options).json() == {}
     assert not client._idle._kept  # type: ignore[attr-defined]
+
+
+def test_an_engine_that_redirects_is_followed(engine: SocketEngine, client: APIClient) -> None:
+    moved = b"HTTP/1.1 301 Moved Permanently\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+    engine.answers = [moved, moved, answer(b"{}")]
+    assert client.get(url(client, "/x"), timeout=WAIT).json() == {}
+    assert engine.received[-1].startswith(b"GET /elsewhere ")
 
 
 def test_a_response_can_be_read_in_all_ways(engine: SocketEngine, client: APIClient) -> None:
