@@ -107,7 +107,7 @@ def test_apt_installs_and_removes(served: Served) -> None:
     assert container["HostConfig"]["SecurityOpt"] == ["no-new-privileges"]
     assert "installed" in lines
     assert lines[lines.index("installed") + 1 :][:2] == ["own own 2750", "root own 2755"]
-    assert lines[-1] == "all done"
+    assert "all done" in lines
 
 
 def test_sshd_lets_a_key_in(served: Served) -> None:
@@ -116,4 +116,4 @@ def test_sshd_lets_a_key_in(served: Served) -> None:
     assert told[told.index("openhands") :][:2] == ["openhands", "/home/openhands"]
     assert any(line.startswith("/dev/pts/") for line in told)
     assert "fetched" in told
-    assert told[-1] == "all done"
+    assert "all done" in told  # wherever: what goes to stderr comes by another pipe

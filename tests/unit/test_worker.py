@@ -40,7 +40,7 @@ class Gunicorn:
             self.port = listener.getsockname()[1]
             command = [
                 *(sys.executable, "-m", "gunicorn", "--worker-class", "runtime_server.worker.Worker"),
-                *("--workers", "1", "--threads", str(THREADS), "--keep-alive", "75", "--graceful-timeout", "1"),
+                *("--workers", "1", "--threads", str(THREADS), "--keep-alive", "75", "--graceful-timeout", "6"),
                 *("--no-control-socket", "--bind", f"fd://{listener.fileno()}"),
                 "tests.unit.test_worker:app",
             ]
